@@ -1,0 +1,49 @@
+# `make` lists the targets. PYTHON chooses the interpreter that .venv is made with.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.setup
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup quickstart test lint format clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## create .venv and install the project into it; does nothing when that is up to date
+
+$(STAMP): pyproject.toml q2d2/__init__.py
+	@command -v $(PYTHON) >/dev/null || { \
+		echo "make: no '$(PYTHON)' found: install Python 3.11 or newer, or name one: make setup PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "make: $$($(PYTHON) --version 2>&1) is too old: Python 3.11 or newer is needed;" \
+			"name one: make setup PYTHON=python3.12" >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@echo "Installing into $(VENV) (the first time: a few minutes and about 6 GB) ..."
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[dev]'
+	@$(BIN)/python -c 'import torchaudio' || { \
+		echo "make: torchaudio does not load with the installed torch" \
+			"($$($(BIN)/python -m pip -qq list --format=freeze | grep '^torch==')):" \
+			"it needs a CUDA 13.0 build of torch 2.11 to 2.14 (the registry's default), also where there is no GPU." \
+			"If 'pip config list' shows find-links or another index offering a different build, take it out," \
+			"remove $(VENV) and run make setup again." >&2; exit 1; }
+	@touch $@
+
+quickstart: $(STAMP) ## set up, then train and compare the bottlenecks on the sample corpus
+	@$(BIN)/evalkit run quick
+
+test: $(STAMP) ## run the tests; needs no network
+	@$(BIN)/python -m pytest -q
+
+lint: $(STAMP) ## check style and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(STAMP) ## repair style where that can be done by machine
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+clean: ## remove caches and build results; keeps .venv and runs/
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,30 @@
+"""Settings and fixtures of the whole suite."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# Before anything imports torch or numpy: one thread gives the same sums on every machine; processes inherit it.
+for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ[variable] = "1"
+os.environ["MPLBACKEND"] = "Agg"
+
+# Shared machines stall for seconds, so no deadline; the same examples each time, so that a failure is a change.
+settings.register_profile("suite", deadline=None, derandomize=True)
+settings.load_profile("suite")
+
+
+@pytest.fixture(scope="session")
+def speech_root() -> Path:
+    """Folder of real speech named by the environment variable EVALKIT_SPEECH; the test is skipped where it is unset."""
+    value = os.environ.get("EVALKIT_SPEECH")
+    if not value:
+        pytest.skip("EVALKIT_SPEECH is not set: no real speech to test on")
+    root = Path(value)
+    if not root.is_dir():
+        pytest.fail(f"EVALKIT_SPEECH names {root}, which is no folder")
+    return root
