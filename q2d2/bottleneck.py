@@ -1,0 +1,103 @@
+"""The interface every bottleneck implements, the table of known ones, and the null bottleneck."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from q2d2.registry import Registry
+
+# Baselines and other packages' bottlenecks join through the entry-point group (see pyproject.toml).
+BOTTLENECKS = Registry(
+    "bottleneck",
+    group="q2d2.bottlenecks",
+    entries={"null": "q2d2.bottleneck:NullBottleneck", "q2d2": "q2d2.quantizer:Q2D2"},
+)
+
+
+class BottleneckOutput(NamedTuple):
+    """What a bottleneck returns in training and evaluation alike.
+
+    quantized: (batch, dim, frames), differentiable with respect to the latents.
+    codes: (batch, quantizers, frames) int64, code q in [0, codebook_sizes[q]).
+    loss: scalar auxiliary loss, already weighted inside the bottleneck; 0 where none is needed.
+    """
+
+    quantized: Tensor
+    codes: Tensor
+    loss: Tensor
+
+
+class Bottleneck(nn.Module, ABC):
+    """Discretizes latents (batch, dim, frames).
+
+    Subclasses take `dim` first and keyword options after it, set `codebook_sizes`, and implement `forward`,
+    `encode` and `decode`. In eval mode `decode(encode(x))` equals `forward(x).quantized`.
+
+    Attributes:
+        dim: channels of the latents.
+        codebook_sizes: number of codes of each quantizer; empty for a continuous bottleneck.
+    """
+
+    codebook_sizes: tuple[int, ...] = ()
+    spec: dict[str, Any]
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+
+    @property
+    def bits_per_frame(self) -> float:
+        """Nominal bits of one frame: sum of log2 of the codebook sizes; 0 where there are no codes."""
+        return sum(math.log2(size) for size in self.codebook_sizes)
+
+    @abstractmethod
+    def forward(self, latents: Tensor) -> BottleneckOutput:
+        """Quantize latents (batch, dim, frames); in training this may also update a codebook."""
+
+    @abstractmethod
+    def encode(self, latents: Tensor) -> Tensor:
+        """Latents (batch, dim, frames) -> codes (batch, quantizers, frames) int64."""
+
+    @abstractmethod
+    def decode(self, codes: Tensor) -> Tensor:
+        """Codes (batch, quantizers, frames) -> quantized latents (batch, dim, frames)."""
+
+
+class NullBottleneck(Bottleneck):
+    """Identity without codes: what the backbone alone can do, the ceiling of every bottleneck.
+
+    Its "codes" are the latents themselves passed through, so that a codec's encode and decode still compose.
+    """
+
+    def forward(self, latents: Tensor) -> BottleneckOutput:
+        no_codes = torch.empty(latents.shape[0], 0, latents.shape[-1], dtype=torch.int64, device=latents.device)
+        return BottleneckOutput(latents, no_codes, latents.new_zeros(()))
+
+    def encode(self, latents: Tensor) -> Tensor:
+        return latents
+
+    def decode(self, codes: Tensor) -> Tensor:
+        return codes
+
+
+def build_bottleneck(name: str, dim: int, **options: Any) -> Bottleneck:
+    """Build the bottleneck registered as `name` for `dim` latent channels.
+
+    The returned module carries `spec` = {"name": name, **options}, which is what a checkpoint stores.
+
+    Raises:
+        UnknownName: no such bottleneck.
+        ValueError: an option is unknown or out of range.
+    """
+    cls = BOTTLENECKS.resolve(name)
+    try:
+        bottleneck: Bottleneck = cls(dim, **options)
+    except TypeError as error:
+        raise ValueError(f"bottleneck {name!r}: {error}") from error
+    bottleneck.spec = {"name": name, **options}
+    return bottleneck
