@@ -1,0 +1,107 @@
+"""Codec: encoder -> bottleneck -> decoder -> head. Only the bottleneck differs between the systems compared."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from q2d2.bottleneck import Bottleneck
+from q2d2.codec.config import CodecConfig
+from q2d2.codec.decoder import Decoder
+from q2d2.codec.encoder import Encoder
+from q2d2.codec.head import ISTFTHead
+
+
+class CodecOutput(NamedTuple):
+    """audio: (batch, samples) as long as the input; codes: (batch, quantizers, frames) int64; loss: scalar."""
+
+    audio: Tensor
+    codes: Tensor
+    loss: Tensor
+
+
+class Codec(nn.Module):
+    """WavTokenizer backbone around any bottleneck.
+
+    Args:
+        config: sizes of the backbone.
+        bottleneck: built for `config.dimension` channels.
+
+    Raises:
+        ValueError: the bottleneck's dimension is not the backbone's.
+    """
+
+    def __init__(self, config: CodecConfig, bottleneck: Bottleneck) -> None:
+        super().__init__()
+        if bottleneck.dim != config.dimension:
+            raise ValueError(f"bottleneck has {bottleneck.dim} channels, the backbone {config.dimension}")
+        self.config = config
+        self.encoder = Encoder(config)
+        self.bottleneck = bottleneck
+        self.decoder = Decoder(config)
+        self.head = ISTFTHead(config.decoder_dim, config.hop_length)
+
+    @property
+    def sample_rate(self) -> int:
+        return self.config.sample_rate
+
+    @property
+    def hop_length(self) -> int:
+        return self.config.hop_length
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames per second."""
+        return self.config.frame_rate
+
+    @property
+    def bitrate(self) -> float:
+        """Nominal bit/s: frame rate times the sum of log2 of the codebook sizes."""
+        return self.frame_rate * self.bottleneck.bits_per_frame
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Codes per second over all quantizers."""
+        return self.frame_rate * len(self.bottleneck.codebook_sizes)
+
+    def forward(self, audio: Tensor) -> CodecOutput:
+        """Reconstruct audio (batch, samples) in [-1, 1] with gradients."""
+        quantized, codes, loss = self.bottleneck(self._latents(audio))
+        return CodecOutput(self._synthesize(quantized)[:, : audio.shape[-1]], codes, loss)
+
+    def encode(self, audio: Tensor) -> Tensor:
+        """Audio (batch, samples) in [-1, 1] -> codes (batch, quantizers, ceil(samples / hop_length)) int64.
+
+        With the null bottleneck, which has no codes, these are the latents themselves.
+
+        Raises:
+            ValueError: audio is not (batch, samples) or is empty.
+        """
+        return self.bottleneck.encode(self._latents(audio))
+
+    def decode(self, codes: Tensor, length: int | None = None) -> Tensor:
+        """Codes (batch, quantizers, frames) -> audio (batch, length), by default frames * hop_length samples.
+
+        Raises:
+            ValueError: `length` is more than the codes hold.
+        """
+        audio = self._synthesize(self.bottleneck.decode(codes))
+        if length is not None and length > audio.shape[-1]:
+            raise ValueError(f"length {length} asked of codes that hold {audio.shape[-1]} samples")
+        return audio[:, :length]
+
+    def _latents(self, audio: Tensor) -> Tensor:
+        if audio.dim() != 2 or audio.shape[-1] == 0:
+            raise ValueError(f"audio of shape {tuple(audio.shape)}: expected (batch, samples) with samples > 0")
+        return self.encoder(audio.unsqueeze(1))
+
+    def _synthesize(self, quantized: Tensor) -> Tensor:
+        batch = quantized.shape[0]
+        # The published training draws the condition at random and evaluates with 0.
+        if self.training:
+            condition = torch.randint(self.config.num_embeddings, (batch, 1), device=quantized.device)
+        else:
+            condition = torch.zeros(batch, 1, dtype=torch.int64, device=quantized.device)
+        return self.head(self.decoder(quantized, condition))
