@@ -1,0 +1,227 @@
+"""A corpus: the utterances of a folder, and by name what in it cannot be used or had to be adapted."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from q2d2.audio import AudioError, Header, read_audio, read_header
+from q2d2.errors import UserError
+
+SUFFIXES = frozenset(
+    {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64", ".rf64"}
+)
+# Audio which libsndfile cannot read: reported by name instead of being passed over.
+UNREADABLE_SUFFIXES = frozenset({".m4a", ".aac", ".mp4", ".wma", ".amr", ".ape"})
+
+# libsndfile works outside the interpreter's lock; more threads than this only wait for the disk.
+_THREADS = min(8, (os.cpu_count() or 1) * 2)
+
+
+class DatasetError(UserError, ValueError):
+    """A dataset that cannot be opened or fetched; the message says what to do about it."""
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One file of speech. `frames` counts samples per channel at `sample_rate` (Hz)."""
+
+    id: str
+    path: Path
+    speaker: str | None
+    frames: int
+    sample_rate: int
+
+    @property
+    def seconds(self) -> float:
+        return self.frames / self.sample_rate
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A file and what is the matter with it."""
+
+    path: Path
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The usable utterances of one part of a dataset, sorted by id.
+
+    Attributes:
+        name, part: what was opened.
+        root: the folder that holds the part.
+        utterances: sorted by id, ids unique.
+        problems: files left out, sorted by path.
+        expected: number of utterances as published; None where there is no such number.
+        notes: files that are used after an adaptation (several channels, another sample rate), sorted by path.
+    """
+
+    name: str
+    part: str
+    root: Path
+    utterances: tuple[Utterance, ...]
+    problems: tuple[Problem, ...]
+    expected: int | None = None
+    notes: tuple[Problem, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of usable audio."""
+        return sum(utterance.seconds for utterance in self.utterances)
+
+    @property
+    def speakers(self) -> tuple[str, ...]:
+        """The known speakers, sorted."""
+        return tuple(sorted({utterance.speaker for utterance in self.utterances if utterance.speaker is not None}))
+
+    @property
+    def coverage(self) -> str:
+        """How much of the published part is there, such as "91 of 2,620 utterances (partial)"."""
+        count = len(self.utterances)
+        if self.expected is None:
+            return f"{count:,} utterance{'' if count == 1 else 's'}"
+        extent = "complete" if count == self.expected else "partial" if count < self.expected else "more than published"
+        return f"{count:,} of {self.expected:,} utterances ({extent})"
+
+    def describe(self) -> str:
+        """Several lines: coverage, duration, speakers, and every problem and note by name."""
+        count = len(self.speakers)
+        speakers = f"{count} speaker{'' if count == 1 else 's'}" if count else "speakers unknown"
+        lines = [
+            f"{self.name} {self.part}: {self.coverage}, {self.seconds / 60:.1f} minutes, {speakers}, in {self.root}"
+        ]
+        for title, entries in (("left out", self.problems), ("adapted", self.notes)):
+            if entries:
+                lines.append(f"{title}: {len(entries)}")
+                lines.extend(f"  {entry}" for entry in entries)
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file that belongs to a corpus, before it has been looked into."""
+
+    id: str
+    speaker: str | None
+    path: Path
+
+
+def find_audio(folder: Path) -> Iterator[Path]:
+    """Yield the files below `folder` whose suffix is that of audio, readable or not; hidden ones are passed over.
+
+    Links to folders are followed, each folder once.
+    """
+    seen = set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES | UNREADABLE_SUFFIXES:
+                yield Path(parent, name)
+
+
+def build_corpus(
+    name: str,
+    part: str,
+    root: Path,
+    found: Iterable[Found],
+    *,
+    expected: int | None = None,
+    native_rate: int | None = None,
+    problems: Iterable[Problem] = (),
+) -> Corpus:
+    """Read the header of every file found, and sort the usable from the others.
+
+    Args:
+        name, part, root, expected: as in Corpus.
+        found: the files, in any order.
+        native_rate: the dataset's sample rate in Hz; other rates are noted. None: the most common rate.
+        problems: what was noticed before, such as names that do not follow the layout.
+
+    Raises:
+        DatasetError: two files have one id, or no file is usable.
+    """
+    entries = sorted(found, key=lambda entry: entry.id)
+    for before, after in itertools.pairwise(entries):
+        if before.id == after.id:
+            raise DatasetError(
+                f"{name}: two files have the id {after.id!r}: {before.path} and {after.path}. Remove one."
+            )
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        outcomes = list(pool.map(_header_or_problem, (entry.path for entry in entries)))
+    left_out = list(problems)
+    usable: list[tuple[Found, Header]] = []
+    for entry, outcome in zip(entries, outcomes, strict=True):
+        if isinstance(outcome, Problem):
+            left_out.append(outcome)
+        else:
+            usable.append((entry, outcome))
+    left_out.sort(key=lambda problem: problem.path)
+    if not usable:
+        shown = "".join(f"\n  {problem}" for problem in left_out[:5])
+        raise DatasetError(f"{name} {part}: no usable audio in {root}; {len(left_out)} files with problems{shown}")
+
+    usual = native_rate or Counter(header.sample_rate for _, header in usable).most_common(1)[0][0]
+    notes = []
+    for entry, header in usable:
+        if header.channels > 1:
+            notes.append(Problem(entry.path, f"{header.channels} channels, averaged into one"))
+        if header.sample_rate != usual:
+            notes.append(Problem(entry.path, f"{header.sample_rate} Hz, where {usual} Hz is usual; used, resampled"))
+    utterances = tuple(
+        Utterance(entry.id, entry.path, entry.speaker, header.frames, header.sample_rate) for entry, header in usable
+    )
+    notes.sort(key=lambda note: note.path)
+    return Corpus(name, part, root, utterances, tuple(left_out), expected, tuple(notes))
+
+
+def check_corpus(corpus: Corpus, progress: Callable[[int, int], None] | None = None) -> list[Problem]:
+    """Decode every utterance, and return all that is wrong with the corpus, sorted by path.
+
+    Beyond what opening finds (`corpus.problems`): files cut off or corrupt past their header, silent ones, NaN.
+    FLAC decodes more than 1,000 times faster than real time.
+
+    Args:
+        progress: called with (files done, files in all).
+    """
+    problems = list(corpus.problems)
+    paths = [utterance.path for utterance in corpus.utterances]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for done, problem in enumerate(pool.map(_decoding_problem, paths), start=1):
+            if problem is not None:
+                problems.append(problem)
+            if progress is not None:
+                progress(done, len(paths))
+    return sorted(problems, key=lambda problem: problem.path)
+
+
+def _header_or_problem(path: Path) -> Header | Problem:
+    if path.suffix.lower() in UNREADABLE_SUFFIXES:
+        return Problem(path, f"libsndfile cannot read {path.suffix} files; convert it to FLAC or WAV")
+    try:
+        return read_header(path)
+    except AudioError as error:
+        return Problem(error.path, error.reason)
+
+
+def _decoding_problem(path: Path) -> Problem | None:
+    try:
+        read_audio(path)
+    except AudioError as error:
+        return Problem(error.path, error.reason)
+    return None

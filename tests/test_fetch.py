@@ -1,0 +1,294 @@
+"""Fetching against a server on this machine: drops, no ranges, wrong files, hostile archives, repeats."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import tarfile
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from evalkit.datasets import DatasetError, librispeech, load_corpus
+from evalkit.datasets import fetch as fetching
+from evalkit.datasets.archive import Archive
+from evalkit.datasets.fetch import fetch, progress_bar
+
+IDS = ("61-70968-0000", "61-70968-0001", "1089-134686-0000")
+FOLDER = "LibriSpeech/test-clean"
+
+Publish = Callable[..., None]
+
+
+class Server(ThreadingHTTPServer):
+    """Serves `content`; misbehaves as told."""
+
+    content = b""
+    ranges = True
+    status = 200
+    drops = 0  # answers that end half-way through what they announced
+    requests: list[str | None]  # the Range header of each request
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/test-clean.tar.gz"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        wanted = self.headers.get("Range")
+        self.server.requests.append(wanted)
+        body, status = self.server.content, self.server.status
+        start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) if wanted and self.server.ranges else 0
+        if status == 200 and start >= len(body):
+            status = 416
+        elif status == 200 and start:
+            status = 206
+        self.send_response(status)
+        if status == 416:
+            self.send_header("Content-Range", f"bytes */{len(body)}")
+            body = b""
+        if status == 206:
+            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+            body = body[start:]
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.server.drops:
+            self.server.drops -= 1
+            body = body[: len(body) // 2]
+        self.wfile.write(body)
+
+    def log_message(self, *args: object) -> None:
+        """Keep the test output quiet."""
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    running = Server(("127.0.0.1", 0), Handler)
+    running.requests = []
+    thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield running
+    running.shutdown()
+    thread.join()
+    running.server_close()
+
+
+def packed(files: dict[str, bytes], *extra: tarfile.TarInfo) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+        for member in extra:
+            tar.addfile(member)
+    return buffer.getvalue()
+
+
+def corpus_files() -> dict[str, bytes]:
+    rng, files = np.random.default_rng(0), {"LibriSpeech/SPEAKERS.TXT": b"who speaks"}
+    for name in IDS:
+        clip = io.BytesIO()
+        soundfile.write(clip, rng.uniform(-0.5, 0.5, 8000), 16_000, format="FLAC")
+        speaker, chapter, _ = name.split("-")
+        files[f"{FOLDER}/{speaker}/{chapter}/{name}.flac"] = clip.getvalue()
+    return files
+
+
+@pytest.fixture
+def publish(server: Server, monkeypatch: pytest.MonkeyPatch) -> Publish:
+    """Publish bytes as LibriSpeech test-clean, with their right size and checksums unless told otherwise."""
+
+    def publish(content: bytes, **changes: object) -> None:
+        server.content = content
+        facts: dict = {
+            "size": len(content),
+            "md5": hashlib.md5(content).hexdigest(),
+            "sha256": hashlib.sha256(content).hexdigest(),
+        }
+        archive = Archive(server.url, FOLDER, len(IDS), **(facts | changes))
+        monkeypatch.setitem(librispeech.ARCHIVES, "test-clean", archive)
+
+    return publish
+
+
+def get(destination: Path, **options: object) -> fetching.Fetched:
+    return fetch("librispeech", "test-clean", destination, pause_seconds=0.0, **options)
+
+
+def leftovers(destination: Path) -> list[str]:
+    return sorted(path.relative_to(destination).as_posix() for path in destination.rglob("*") if path.is_file())
+
+
+def test_fetch_then_load_then_nothing_to_do(server: Server, publish: Publish, tmp_path: Path) -> None:
+    publish(packed(corpus_files()))
+    stages: list[str] = []
+    first = get(tmp_path, progress=lambda stage, done, total: stages.append(stage))
+    assert not first.already_there
+    assert list(dict.fromkeys(stages)) == ["downloading", "checking", "unpacking"]
+    corpus = load_corpus("librispeech", "test-clean", first.root)
+    assert corpus.coverage == "3 of 3 utterances (complete)"
+    assert leftovers(tmp_path) == sorted(corpus_files())
+
+    again = get(tmp_path)
+    assert again.already_there
+    assert "already there" in str(again)
+    assert len(server.requests) == 1
+
+
+def test_progress_bar_takes_all_stages(publish: Publish, tmp_path: Path) -> None:
+    publish(packed(corpus_files()))
+    with progress_bar() as progress:
+        assert not get(tmp_path, progress=progress).already_there
+
+
+def test_dropped_connection_is_resumed(server: Server, publish: Publish, tmp_path: Path) -> None:
+    publish(packed(corpus_files()))
+    server.drops = 2
+    get(tmp_path)
+    size = len(server.content)
+    half = size // 2
+    assert server.requests == [None, f"bytes={half}-", f"bytes={half + (size - half) // 2}-"]
+
+
+def test_server_without_ranges_is_started_again(server: Server, publish: Publish, tmp_path: Path) -> None:
+    publish(packed(corpus_files()))
+    server.ranges, server.drops = False, 1
+    get(tmp_path)
+    assert len(server.requests) == 2
+    assert load_corpus("librispeech", "test-clean", tmp_path).coverage.endswith("(complete)")
+
+
+def test_endless_drops_come_to_an_end_and_keep_the_part(server: Server, publish: Publish, tmp_path: Path) -> None:
+    publish(packed(corpus_files()))
+    server.ranges, server.drops = False, 1000
+    with pytest.raises(DatasetError, match=r"attempts in a row failed.*\.part"):
+        get(tmp_path)
+    assert leftovers(tmp_path) == [".fetch/librispeech-test-clean.tar.gz.part"]
+    server.ranges, server.drops = True, 0
+    get(tmp_path)
+    assert server.requests[-1] == f"bytes={len(server.content) // 2}-"
+
+
+def test_whole_part_left_by_a_kill_is_used(server: Server, publish: Publish, tmp_path: Path) -> None:
+    publish(packed(corpus_files()))
+    (tmp_path / ".fetch").mkdir()
+    (tmp_path / ".fetch" / "librispeech-test-clean.tar.gz.part").write_bytes(server.content)
+    get(tmp_path)
+    assert len(server.requests) == 1  # answered by 416: nothing was sent
+
+
+def test_part_longer_than_the_file_is_dropped(server: Server, publish: Publish, tmp_path: Path) -> None:
+    publish(packed(corpus_files()))
+    (tmp_path / ".fetch").mkdir()
+    (tmp_path / ".fetch" / "librispeech-test-clean.tar.gz.part").write_bytes(b"?" * (len(server.content) + 9))
+    assert not get(tmp_path).already_there
+
+
+def test_refusal_is_not_repeated(server: Server, publish: Publish, tmp_path: Path) -> None:
+    publish(packed(corpus_files()))
+    server.status = 404
+    with pytest.raises(DatasetError, match="the server answers 404"):
+        get(tmp_path)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"md5": "0" * 32}, "md5: expected 0{32}, got [0-9a-f]{32}"),
+        ({"sha256": "0" * 64}, "sha256: expected 0{64}, got [0-9a-f]{64}"),
+        ({"size": 12345}, "length: expected 12,345 bytes, got"),
+    ],
+)
+def test_wrong_file_is_refused_and_deleted(publish: Publish, tmp_path: Path, wrong: dict, message: str) -> None:
+    publish(packed(corpus_files()), **wrong)
+    with pytest.raises(DatasetError, match=message):
+        get(tmp_path)
+    assert leftovers(tmp_path) == []
+    publish(packed(corpus_files()))
+    assert not get(tmp_path).already_there
+
+
+def hostile(kind: str) -> tuple[dict[str, bytes], list[tarfile.TarInfo]]:
+    inner = f"{FOLDER}/link"
+    if kind == "parent":
+        return {"../escaped.txt": b"x"}, []
+    if kind == "deep parent":
+        return {f"{FOLDER}/../../../escaped.txt": b"x"}, []
+    link = tarfile.TarInfo(inner)
+    link.type = {"symlink": tarfile.SYMTYPE, "hardlink": tarfile.LNKTYPE, "device": tarfile.CHRTYPE}[kind]
+    link.linkname = "../../../.."
+    return {}, [link]
+
+
+@pytest.mark.parametrize("kind", ["parent", "deep parent", "symlink", "hardlink", "device"])
+def test_hostile_archive_is_refused(publish: Publish, tmp_path: Path, kind: str) -> None:
+    bad, members = hostile(kind)
+    publish(packed(corpus_files() | bad, *members))
+    destination = tmp_path / "data"
+    with pytest.raises(DatasetError, match="unsafe and was not unpacked"):
+        get(destination)
+    assert not list(tmp_path.rglob("escaped.txt"))
+    assert not (destination / "LibriSpeech").exists()
+
+
+def test_absolute_member_stays_inside(publish: Publish, tmp_path: Path) -> None:
+    outside = tmp_path / "outside.txt"
+    publish(packed(corpus_files() | {str(outside): b"x"}))
+    get(tmp_path / "data")
+    assert not outside.exists()
+
+
+def test_damaged_archive_leaves_nothing_unpacked(publish: Publish, tmp_path: Path) -> None:
+    whole = packed(corpus_files())
+    publish(whole[: len(whole) // 2])  # its checksum is right: cut before it was published
+    with pytest.raises(DatasetError, match="cannot be unpacked"):
+        get(tmp_path)
+    assert leftovers(tmp_path) == [".fetch/librispeech-test-clean.tar.gz"]
+
+
+def test_interrupted_unpacking_starts_clean(publish: Publish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(packed(corpus_files()))
+    scratch = tmp_path / ".fetch" / "librispeech-test-clean.unpacking"
+    (scratch / FOLDER).mkdir(parents=True)
+    (scratch / FOLDER / "half-written.flac").write_bytes(b"of a run that was killed")
+    get(tmp_path)
+    assert leftovers(tmp_path) == sorted(corpus_files())
+
+
+def test_incomplete_folder_in_the_way(publish: Publish, tmp_path: Path) -> None:
+    publish(packed(corpus_files()))
+    mine = tmp_path / FOLDER / "61" / "70968" / "61-70968-0000.flac"
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"mine")
+    with pytest.raises(DatasetError, match="with 1 of 3 utterances"):
+        get(tmp_path)
+    assert mine.read_bytes() == b"mine"
+
+
+def test_full_disk_is_noticed_before_the_download(server: Server, publish: Publish, tmp_path: Path) -> None:
+    publish(packed(corpus_files()), size=10**18)
+    with pytest.raises(DatasetError, match="GB free"):
+        get(tmp_path)
+    assert not server.requests
+
+
+def test_datasets_and_parts_that_cannot_be_fetched(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="nothing to fetch"):
+        fetch("folder", None, tmp_path)
+    with pytest.raises(DatasetError, match="which part"):
+        fetch("librispeech", None, tmp_path)
+    with pytest.raises(DatasetError, match="Did you mean 'test-clean'"):
+        fetch("librispeech", "test-claen", tmp_path)
+    with pytest.raises(ValueError, match="needs a checksum"):
+        Archive("https://example.org/x.tar.gz", "x", 1, 1)
