@@ -62,7 +62,7 @@ SIZES: dict[str, CodecConfig] = {
         decoder_dim=256, decoder_intermediate=768, decoder_layers=8,
     ),
     "tiny": CodecConfig(
-        sample_rate=16000, ratios=(4, 4, 4, 2), num_filters=8, dimension=32,
+        sample_rate=16000, ratios=(4, 4, 8), num_filters=8, dimension=32,
         decoder_dim=128, decoder_intermediate=384, decoder_layers=6,
     ),
 }  # fmt: skip

@@ -1,0 +1,118 @@
+"""Command line: parses, calls, prints. Heavy imports happen inside the commands, so that --help is instant."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from q2d2.errors import UserError
+
+app = typer.Typer(
+    help="Honest comparison of neural speech-codec bottlenecks: train or load, reconstruct, score, compare.",
+    epilog="Start with: evalkit run quick",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+data_app = typer.Typer(help="Download and inspect speech corpora.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data_app, name="data")
+
+
+@app.command(
+    epilog="Examples:  evalkit run quick  |  evalkit run librispeech --dry-run  |  "
+    "evalkit run my.yaml --set train.steps=200 --set data.test.limit=20"
+)
+def run(
+    experiment: Annotated[str, typer.Argument(help="Built-in name (see `evalkit experiments`) or a YAML file.")],
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value; may be repeated.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; default: runs/<name of the experiment>.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    workers: Annotated[int | None, typer.Option(help="Scoring processes; default: one per core.", min=1)] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
+) -> None:
+    """Train or load every system of EXPERIMENT, score it on the test set, and write tables and plots.
+
+    The plan is printed first. Run the same command again after an interruption: finished work is skipped, and scores
+    that failed are tried again.
+    """
+    from rich.console import Console
+
+    from evalkit.experiment import load_experiment
+    from evalkit.plan import make_plan, show_plan
+
+    console = Console()
+    loaded = load_experiment(experiment, set_ or [])
+    plan = make_plan(loaded, out or Path("runs") / loaded.name)
+    show_plan(plan, console)
+    if dry_run:
+        return
+
+    from evalkit.runner import run as run_plan
+    from evalkit.tables import render_console, summarize
+
+    result = run_plan(plan, console, device, workers)
+    console.print(render_console(summarize(result.utterances, result.systems)))
+    for plot, reason in result.plots.skipped.items():
+        console.print(f"not drawn: {plot} ({reason})", highlight=False)
+    for heading, paths in (("tables", result.tables), ("plots", result.plots.files)):
+        console.print(f"{heading}:", *(f"\n  {path}" for path in paths), highlight=False, soft_wrap=True)
+    if result.num_failed:
+        console.print(f"{result.num_failed} of {len(result.utterances)} scores failed; the table names the reasons")
+        raise typer.Exit(1)
+
+
+@app.command()
+def experiments() -> None:
+    """List the experiments that ship with the package."""
+    from evalkit.experiment import built_in_experiments, load_experiment
+
+    for name in built_in_experiments():
+        typer.echo(f"{name:14} {load_experiment(name).title}")
+
+
+@data_app.command("fetch", epilog="Example:  evalkit data fetch librispeech --part test-clean --to ~/corpora")
+def fetch_command(
+    dataset: Annotated[str, typer.Argument(help="librispeech, libritts or ljspeech.")],
+    part: Annotated[str | None, typer.Option(help="Part of the corpus, such as test-clean.")] = None,
+    to: Annotated[Path, typer.Option(help="Folder that receives the corpus.")] = Path("corpora"),
+) -> None:
+    """Download a corpus, verify its published checksum and unpack it. Interrupted downloads go on where they stopped."""
+    from evalkit.datasets.fetch import fetch, progress_bar
+
+    with progress_bar() as progress:
+        fetched = fetch(dataset, part, to, progress)
+    typer.echo(str(fetched))
+
+
+@data_app.command("check", epilog="Example:  evalkit data check librispeech --part test-clean --root ~/corpora")
+def check_command(
+    dataset: Annotated[str, typer.Argument(help="A dataset's name.")],
+    part: Annotated[str | None, typer.Option(help="Part of the corpus; default: the dataset's own.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder of the corpus; default: EVALKIT_<DATASET>_ROOT.")] = None,
+) -> None:
+    """Read every file of a corpus and name those that are damaged, empty, too short or silent."""
+    from evalkit.datasets import check_corpus, load_corpus
+
+    corpus = load_corpus(dataset, part, root)
+    typer.echo(corpus.describe())
+    problems = check_corpus(corpus)
+    for problem in problems:
+        typer.echo(str(problem))
+    typer.echo(f"decoded {len(corpus.utterances)} files: {len(problems)} with problems")
+    if problems or corpus.problems:
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Entry point: what the user can mend is one line and exit status 1, never a traceback."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit("interrupted; run the same command again to go on")
+    except UserError as error:
+        sys.exit(f"evalkit: {error}")

@@ -1,0 +1,192 @@
+"""The schema of an experiment file: what is compared, on what data, trained how, scored by what."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+
+from q2d2.errors import UserError
+from q2d2.training.config import TrainConfig
+
+BUILT_IN = files("evalkit") / "experiments"
+
+
+class ExperimentError(UserError, ValueError):
+    """An experiment that cannot be read or is not valid; the message names the file, the key and the way out."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CorpusRef(_Strict):
+    """One part of a dataset.
+
+    Attributes:
+        name: a registered dataset: sample, librispeech, libritts, ljspeech, folder, ...
+        part: such as "test-clean"; None for the dataset's default.
+        root: folder of the corpus; None for the environment variable EVALKIT_<NAME>_ROOT.
+        limit: use this many utterances, spread evenly over the sorted list; None for all.
+    """
+
+    name: str
+    part: str | None = None
+    root: Path | None = None
+    limit: int | None = Field(default=None, ge=1)
+
+
+class DataSection(_Strict):
+    """Corpora to train on (needed only where a system is trained) and the one to test on."""
+
+    train: list[CorpusRef] = []
+    test: CorpusRef
+
+
+class BackboneSection(_Strict):
+    """A named size of the backbone and changes to it, for instance {size: wavtokenizer, changes: {ratios: [6,5,5,3]}}."""
+
+    size: str = "wavtokenizer"
+    changes: dict[str, Any] = {}
+
+
+class SystemSpec(_Strict):
+    """A system: a bottleneck to train under the backbone, or a checkpoint to load.
+
+    Attributes:
+        bottleneck: {name: registered bottleneck, **its options}.
+        checkpoint: folder of a checkpoint, or the name of one that ships with the package.
+    """
+
+    bottleneck: dict[str, Any] | None = None
+    checkpoint: str | None = None
+
+    def model_post_init(self, context: Any) -> None:
+        if (self.bottleneck is None) == (self.checkpoint is None):
+            raise ValueError("give either bottleneck (to train) or checkpoint (to load)")
+        if self.bottleneck is not None and "name" not in self.bottleneck:
+            raise ValueError("bottleneck needs a name, for instance {name: q2d2, tiling: rhombic, levels: [7, 7]}")
+
+
+class SpeedSection(_Strict):
+    """How the real-time factor is measured: median of `repeats` on one clip of `seconds`, batch 1."""
+
+    seconds: float = Field(default=5.0, gt=0)
+    repeats: int = Field(default=5, ge=1)
+
+
+class Experiment(_Strict):
+    """Everything a run needs; saved resolved in run.json.
+
+    Attributes:
+        name: also names the run's folder.
+        title: heading of the tables.
+        notes: sentences printed under every table, such as what is not comparable.
+        backbone, data, train: shared by all systems that are trained.
+        systems: name -> what it is, in the order of the tables. Known-answer systems are always added.
+        metrics: registered metrics of single utterances.
+        speed: how the real-time factor is measured.
+        examples: number of utterances whose audio is kept and whose first one is drawn as spectrograms.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    title: str = ""
+    notes: list[str] = []
+    backbone: BackboneSection = BackboneSection()
+    data: DataSection
+    train: TrainConfig = TrainConfig()
+    systems: dict[str, SystemSpec] = Field(min_length=1)
+    metrics: list[str] = Field(default=["pesq", "stoi"], min_length=1)
+    speed: SpeedSection = SpeedSection()
+    examples: int = Field(default=2, ge=0)
+
+    @field_validator("systems")
+    @classmethod
+    def _names_are_file_names(cls, systems: dict[str, SystemSpec]) -> dict[str, SystemSpec]:
+        for name in systems:
+            if not name or not all(c.isascii() and (c.isalnum() or c in "._-") for c in name) or name[0] in ".-":
+                raise ValueError(f"system name {name!r}: use letters, digits, '.', '_' and '-'")
+        return systems
+
+    def resolved(self) -> dict[str, Any]:
+        """Plain values for JSON, enough to run again."""
+        return TypeAdapter(Experiment).dump_python(self, mode="json")
+
+
+def built_in_experiments() -> list[str]:
+    """Names of the experiments that ship with the package."""
+    return sorted(entry.name.removesuffix(".yaml") for entry in BUILT_IN.iterdir() if entry.name.endswith(".yaml"))
+
+
+def load_experiment(source: str, overrides: Sequence[str] = ()) -> Experiment:
+    """Read a built-in experiment or a YAML file and apply overrides such as "train.steps=200".
+
+    Args:
+        source: a built-in name, or the path of a YAML file.
+        overrides: "dotted.key=value" each, the value in YAML.
+
+    Raises:
+        ExperimentError: not found, not YAML, an unknown key, or a value out of range.
+    """
+    values = _read_yaml(source)
+    for override in overrides:
+        _apply(values, override)
+    try:
+        return Experiment.model_validate(values)
+    except ValidationError as error:
+        raise ExperimentError(f"experiment {source}: " + "; ".join(map(_describe, error.errors()))) from error
+
+
+def _read_yaml(source: str) -> dict[str, Any]:
+    path = Path(source)
+    if path.suffix in (".yaml", ".yml") or path.is_file():
+        try:
+            text = path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise ExperimentError(f"experiment file {source} cannot be read: {error.strerror}") from error
+    elif source in built_in_experiments():
+        text = (BUILT_IN / f"{source}.yaml").read_text(encoding="utf-8")
+    else:
+        known = built_in_experiments()
+        close = difflib.get_close_matches(source, known, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise ExperimentError(
+            f"no experiment {source!r}.{hint} Built in: {', '.join(known)}; or give the path of a YAML file."
+        )
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ExperimentError(f"experiment {source} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise ExperimentError(f"experiment {source}: expected keys and values, found {type(values).__name__}")
+    return values
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise ExperimentError(f"--set {override!r}: expected key=value, for instance train.steps=200")
+    *parents, last = key.split(".")
+    target = values
+    for parent in parents:
+        target = target.setdefault(parent, {})
+        if not isinstance(target, dict):
+            raise ExperimentError(f"--set {override!r}: {parent!r} holds a single value, not keys")
+    try:
+        target[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ExperimentError(f"--set {override!r}: the value is not valid YAML") from error
+
+
+def _describe(error: Any) -> str:
+    key = ".".join(str(part) for part in error["loc"])
+    kind: Literal["extra_forbidden"] | str = error["type"]
+    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"{key} is not a known key"
+    given = f" (given: {error['input']!r})" if kind not in ("missing", "value_error") else ""
+    return f"{key}: {error['msg'].removeprefix('Value error, ')}{given}"

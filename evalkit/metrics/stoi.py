@@ -1,0 +1,64 @@
+"""STOI: predicted intelligibility of `estimate` as correlation of short-time band envelopes with `reference`.
+
+Definition: Taal, Hendriks, Heusdens, Jensen, "An Algorithm for Intelligibility Prediction of Time-Frequency Weighted
+Noisy Speech", IEEE TASLP 2011: classic, not extended; 15 third-octave bands from 150 Hz, segments of 30 frames
+(384 ms), frames more than 40 dB below the loudest of the reference left out.
+Implementation: `pystoi` (extended=False).
+Rate: the estimate's own; pystoi resamples to 10 kHz itself, so nothing above 5 kHz counts.
+Range: nominally 0 to 1, slightly negative values occur; 1 for identical signals; higher is better.
+Scale: each segment's level is equalized; gain does not matter.
+Limits: not aligned in time (tens of milliseconds of delay lower it); saturates near 1 for good codecs; needs
+30 frames of speech, for fewer of which pystoi returns 1e-5 with a warning: here that is a failure.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit.metrics.signals import Unscorable, check_pair, library_version
+
+# 30 frames of 256 samples, 128 apart, at 10 kHz: what one segment takes.
+MIN_SECONDS = (29 * 128 + 256) / 10_000
+
+
+class Stoi:
+    """Classic STOI at the estimate's own rate (see the module's text for definition, range and limits)."""
+
+    name: str = "stoi"
+    label: str = "STOI"
+    unit: str = ""
+    higher_is_better: bool = True
+    needs_reference: bool = True
+    sample_rate: int | None = None
+    decimals: int = 3
+
+    def __init__(self) -> None:
+        self.version = f"pystoi {library_version('pystoi')} classic"
+
+    def score(self, reference: NDArray[np.float32], estimate: NDArray[np.float32], sample_rate: int) -> float:
+        """STOI of `estimate` (samples,) against `reference` (samples,), float, at any `sample_rate` in Hz.
+
+        Raises:
+            Unscorable: a silent or non-finite signal, or fewer than 30 frames of speech.
+        """
+        from pystoi import stoi
+
+        check_pair(reference, estimate, sample_rate, min_seconds=MIN_SECONDS)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", RuntimeWarning)
+            try:
+                return float(
+                    stoi(reference.astype(np.float64), estimate.astype(np.float64), sample_rate, extended=False)
+                )
+            except RuntimeWarning as warning:
+                raise Unscorable(_reason(warning)) from warning
+
+
+def _reason(warning: RuntimeWarning) -> str:
+    text = str(warning)
+    if "Not enough STFT frames" in text:
+        return "too little speech: fewer than 30 frames (0.4 s) remain once silent ones are left out"
+    return f"STOI: {text}"

@@ -1,0 +1,90 @@
+"""Scores of the single utterances: a box and all points, one row a system, one panel a metric."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from evalkit.plots.figures import Look, NothingToDraw, lighten, looks, present, styled, wrap
+from evalkit.tables import MetricFormat, metric_format
+
+MAX_VECTOR_POINTS = 400  # more points of one system and metric are embedded as an image, or the SVG grows to megabytes
+
+
+@styled
+def plot_distributions(
+    utterances: pd.DataFrame, systems: pd.DataFrame, title: str = "Scores of the single utterances"
+) -> Figure:
+    """One panel a metric, one row a system in the order of `systems`; rows of one data set.
+
+    Box: quartiles and median, whiskers 5 % to 95 %, diamond: mean, dots: every utterance. On the right of each row
+    n_ok/n_total; rows that are not ok are not drawn as numbers.
+
+    Raises:
+        NothingToDraw: no score is ok.
+    """
+    if not (utterances["status"] == "ok").any():
+        raise NothingToDraw("no score is ok")
+    metrics = list(dict.fromkeys(utterances["metric"]))
+    names = present(utterances["system"].tolist(), systems)
+    rows, width = wrap(2, len(metrics))
+    figure = Figure(figsize=(1.8 + 4.6 * width, 1.3 + rows * (0.8 + 0.42 * len(names))), layout="constrained")
+    figure.suptitle(title)
+    system_looks = looks(systems)
+    first: Axes | None = None
+    for position, metric in enumerate(metrics):
+        axes = figure.add_subplot(rows, width, position + 1, sharey=first)
+        first = first or axes
+        style = metric_format(metric)
+        axes.set_title(f"{style.label} {style.arrow}".strip())
+        axes.set_xlabel(style.unit or style.label)
+        scores = utterances[utterances["metric"] == metric]
+        for height, name in enumerate(names):
+            _draw_row(axes, scores[scores["system"] == name], height, system_looks[name], style)
+        axes.grid(axis="y", visible=False)
+        axes.tick_params(axis="y", length=0, labelleft=position % width == 0)
+    assert first is not None
+    first.set_yticks(range(len(names)), names)
+    first.set_ylim(len(names) - 0.5, -0.5)  # the experiment's first system on top
+    figure.supxlabel(
+        "box: quartiles and median; whiskers: 5 % to 95 %; diamond: mean; dots: utterances; right: scored/tried",
+        fontsize=9,
+    )
+    return figure
+
+
+def _draw_row(axes: Axes, scores: pd.DataFrame, height: int, look: Look, style: MetricFormat) -> None:
+    values = scores.loc[scores["status"] == "ok", "value"].to_numpy(dtype=np.float64)
+    values = values[np.isfinite(values)]
+    label = f"{len(values):,}/{len(scores):,}"
+    axes.text(1.01, height, label, transform=axes.get_yaxis_transform(), va="center", fontsize=8)
+    if not len(values):
+        return
+    parts = axes.boxplot(
+        values,
+        positions=[height - 0.12],
+        orientation="horizontal",
+        widths=0.42,
+        whis=(5, 95),
+        showfliers=False,
+        showmeans=True,
+        patch_artist=True,
+        manage_ticks=False,
+        meanprops={"marker": "D", "markerfacecolor": "white", "markeredgecolor": "black", "markersize": 4.5},
+        medianprops={"color": "black", "linewidth": 1.8},
+        boxprops={"facecolor": lighten(look.color, 0.55), "hatch": look.hatch, "edgecolor": "#333333"},
+    )
+    for artist in parts["means"]:
+        artist.set_zorder(4)
+    jitter = np.random.default_rng(height).uniform(-0.09, 0.09, len(values))
+    axes.scatter(
+        values,
+        height + 0.28 + jitter,
+        s=5,
+        color="#222222",
+        alpha=0.45,
+        linewidths=0,
+        rasterized=len(values) > MAX_VECTOR_POINTS,
+    )

@@ -1,0 +1,177 @@
+"""A run's folder: rows appended while the run goes on, and what is made of them at the end.
+
+While a run goes on, each scored utterance is one line of journal.jsonl, on disk before the next one starts. A kill at
+any moment loses at most the utterances in hand; a torn last line is dropped when the journal is opened again.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import filelock
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from evalkit.metrics import Score
+from q2d2.checkpoints import write_atomically
+from q2d2.errors import UserError
+
+SCHEMA_VERSION = 1
+UTTERANCE_COLUMNS = ("system", "dataset", "utterance", "speaker", "metric", "value", "status", "detail", "seconds")
+
+
+class StoreError(UserError, RuntimeError):
+    """The run's folder cannot be used; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class UtteranceRecord:
+    """Everything kept of one utterance through one system.
+
+    Attributes:
+        system: name of the system.
+        key: digest of all that the scores depend on; a record with another key is not reused.
+        utterance: id.
+        scores: one per metric.
+        codes: (quantizers, frames) int64, or None.
+    """
+
+    system: str
+    key: str
+    utterance: str
+    scores: tuple[Score, ...]
+    codes: NDArray[np.int64] | None
+
+    @property
+    def complete(self) -> bool:
+        """Whether every metric gave a number."""
+        return all(score.status == "ok" for score in self.scores)
+
+    def to_json(self) -> dict[str, Any]:
+        values: dict[str, Any] = {
+            "system": self.system, "key": self.key, "utterance": self.utterance,
+            "scores": [vars(score) for score in self.scores],
+        }  # fmt: skip
+        if self.codes is not None:
+            packed = zlib.compress(self.codes.astype("<i4").tobytes())
+            values["codes"] = {"shape": self.codes.shape, "zlib_int32": base64.b64encode(packed).decode()}
+        return values
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> UtteranceRecord:
+        codes = None
+        if packed := values.get("codes"):
+            raw = zlib.decompress(base64.b64decode(packed["zlib_int32"]))
+            codes = np.frombuffer(raw, "<i4").astype(np.int64).reshape(packed["shape"])
+        scores = tuple(Score(**score) for score in values["scores"])
+        return cls(values["system"], values["key"], values["utterance"], scores, codes)
+
+
+class RunStore:
+    """One run's folder, held by one process at a time.
+
+    Args:
+        folder: made if missing.
+
+    Raises:
+        StoreError: another process holds the folder, or the journal was written by another schema version.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock = filelock.FileLock(folder / ".lock")
+        try:
+            self._lock.acquire(timeout=0)
+        except filelock.Timeout as error:
+            raise StoreError(f"{folder} is in use by another run; wait for it or choose another --out") from error
+        self._journal = folder / "journal.jsonl"
+        self._records: dict[tuple[str, str, str], UtteranceRecord] = {}
+        self._speeds: dict[tuple[str, str], dict[str, Any]] = {}
+        self._read_journal()
+        self._file = self._journal.open("a", encoding="utf-8")
+
+    def __enter__(self) -> RunStore:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        self._lock.release()
+
+    def record(self, system: str, key: str, utterance: str) -> UtteranceRecord | None:
+        """The record of an utterance, if there is one with this key."""
+        return self._records.get((system, key, utterance))
+
+    def append(self, record: UtteranceRecord) -> None:
+        """Keep a record; it is on disk when this returns."""
+        self._write({"utterance_record": record.to_json()})
+        self._records[record.system, record.key, record.utterance] = record
+
+    def speed(self, system: str, key: str) -> dict[str, Any] | None:
+        """What was measured of a system's speed, if it was."""
+        return self._speeds.get((system, key))
+
+    def append_speed(self, system: str, key: str, values: dict[str, Any]) -> None:
+        """Keep a speed measurement (columns of systems.parquet)."""
+        self._write({"speed_record": {"system": system, "key": key, "values": values}})
+        self._speeds[system, key] = values
+
+    def write_run(self, description: dict[str, Any]) -> None:
+        """Write run.json."""
+        text = json.dumps({"schema_version": SCHEMA_VERSION, **description}, indent=2, ensure_ascii=False)
+        write_atomically(self.folder / "run.json", text + "\n")
+
+    def write_frame(self, frame: pd.DataFrame, name: str) -> Path:
+        """Write a frame as NAME.parquet, whole or not at all."""
+        path = self.folder / f"{name}.parquet"
+        part = path.with_suffix(".part")
+        frame.to_parquet(part, index=False)
+        os.replace(part, path)
+        return path
+
+    def _write(self, entry: dict[str, Any]) -> None:
+        self._file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def _read_journal(self) -> None:
+        if not self._journal.exists():
+            with self._journal.open("w", encoding="utf-8") as file:
+                file.write(json.dumps({"schema_version": SCHEMA_VERSION}) + "\n")
+            return
+        raw = self._journal.read_bytes()
+        whole = raw[: raw.rfind(b"\n") + 1]
+        if len(whole) < len(raw):
+            with self._journal.open("r+b") as file:
+                file.truncate(len(whole))
+        for number, line in enumerate(whole.decode("utf-8").splitlines(), 1):
+            try:
+                entry = json.loads(line)
+                self._take(entry, number)
+            except (json.JSONDecodeError, KeyError, TypeError, zlib.error) as error:
+                raise StoreError(
+                    f"{self._journal}, line {number} is damaged ({error}); delete that line to score it again"
+                ) from error
+
+    def _take(self, entry: dict[str, Any], number: int) -> None:
+        if number == 1 and entry.get("schema_version") != SCHEMA_VERSION:
+            raise StoreError(
+                f"{self._journal} has schema version {entry.get('schema_version')!r}, this version writes "
+                f"{SCHEMA_VERSION}; choose another --out"
+            )
+        if "utterance_record" in entry:
+            record = UtteranceRecord.from_json(entry["utterance_record"])
+            self._records[record.system, record.key, record.utterance] = record
+        elif "speed_record" in entry:
+            speed = entry["speed_record"]
+            self._speeds[speed["system"], speed["key"]] = speed["values"]

@@ -1,0 +1,132 @@
+"""What can be scored: the interface of a system, the known-answer systems, and a codec as a system."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+import torchaudio.functional as AF  # noqa: N812
+from numpy.typing import NDArray
+
+from q2d2.codec import Codec
+
+Audio = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What a system made of an utterance.
+
+    audio: (samples,) float32 at `sample_rate` Hz, as long in seconds as the original.
+    codes: (quantizers, frames) int64, or None where the system has none.
+    """
+
+    audio: Audio
+    sample_rate: int
+    codes: NDArray[np.int64] | None = None
+
+
+class System(Protocol):
+    """Anything that can be scored.
+
+    Attributes:
+        name: as in tables.
+        kind: "anchor" for a known-answer system, "codec" for one that is compared.
+        sample_rate: in Hz; None for one that works at the rate of its input.
+        frame_rate: frames per second; None where there are none.
+        codebook_sizes: codes of each quantizer; empty where unknown or continuous.
+    """
+
+    name: str
+    kind: str
+    sample_rate: int | None
+    frame_rate: float | None
+    codebook_sizes: tuple[int, ...]
+
+    def reconstruct(self, audio: Audio, sample_rate: int) -> Reconstruction:
+        """Encode and decode audio (samples,) in [-1, 1] at `sample_rate` Hz."""
+        ...
+
+
+class GroundTruth:
+    """The original itself: the best any metric can say."""
+
+    name, kind, sample_rate, frame_rate = "ground-truth", "anchor", None, None
+    codebook_sizes: tuple[int, ...] = ()
+
+    def reconstruct(self, audio: Audio, sample_rate: int) -> Reconstruction:
+        return Reconstruction(audio, sample_rate)
+
+
+class MuLaw:
+    """8-bit mu-law PCM (ITU-T G.711's companding, mu = 255): good quality at a high bit rate."""
+
+    name, kind, sample_rate = "mulaw-8bit", "anchor", None
+    codebook_sizes: tuple[int, ...] = (256,)
+
+    def __init__(self, test_rate: int | None) -> None:
+        self.frame_rate = None if test_rate is None else float(test_rate)
+
+    def reconstruct(self, audio: Audio, sample_rate: int) -> Reconstruction:
+        compressed = np.sign(audio) * np.log1p(255 * np.abs(audio).clip(max=1)) / np.log(256)
+        codes = np.rint((compressed + 1) * 127.5).astype(np.int64)
+        expanded = codes / 127.5 - 1
+        decoded = np.sign(expanded) * np.expm1(np.abs(expanded) * np.log(256)) / 255
+        return Reconstruction(decoded.astype(np.float32), sample_rate)
+
+
+class WhiteNoise:
+    """White Gaussian noise added at 10 dB signal-to-noise ratio: plainly audible damage.
+
+    The noise is a function of the signal alone, so that every run adds the same.
+    """
+
+    name, kind, sample_rate, frame_rate = "noise-10db", "anchor", None, None
+    codebook_sizes: tuple[int, ...] = ()
+    SNR_DB = 10.0
+
+    def reconstruct(self, audio: Audio, sample_rate: int) -> Reconstruction:
+        noise = np.random.default_rng(zlib.crc32(audio.tobytes())).standard_normal(audio.size)
+        power = float(np.mean(audio.astype(np.float64) ** 2)) * 10 ** (-self.SNR_DB / 10)
+        noise *= np.sqrt(power / max(float(np.mean(noise**2)), np.finfo(np.float64).tiny))
+        return Reconstruction((audio + noise).astype(np.float32), sample_rate)
+
+
+class CodecSystem:
+    """A codec of ours, resampling to its own rate where the input has another.
+
+    The output stays at the codec's rate and has ceil(samples * codec rate / input rate) samples.
+    """
+
+    kind = "codec"
+
+    def __init__(self, name: str, codec: Codec, device: torch.device) -> None:
+        self.name = name
+        self.codec = codec.to(device).eval()
+        self.device = device
+        self.sample_rate = codec.sample_rate
+        self.frame_rate = codec.frame_rate
+        self.codebook_sizes = codec.bottleneck.codebook_sizes
+
+    def prepare(self, audio: Audio, sample_rate: int) -> torch.Tensor:
+        """Audio (samples,) -> (1, samples) on the codec's device and at its rate."""
+        signal = torch.from_numpy(np.ascontiguousarray(audio)).to(self.device)[None]
+        return AF.resample(signal, sample_rate, self.sample_rate)
+
+    @torch.inference_mode()
+    def reconstruct(self, audio: Audio, sample_rate: int) -> Reconstruction:
+        signal = self.prepare(audio, sample_rate)
+        codes = self.codec.encode(signal)
+        decoded = self.codec.decode(codes, length=signal.shape[-1])[0].cpu().numpy()
+        return Reconstruction(decoded, self.sample_rate, codes[0].cpu().numpy() if self.codebook_sizes else None)
+
+
+def anchors(test_rate: int | None) -> list[System]:
+    """The known-answer systems in every table; if they move, the harness is broken.
+
+    `test_rate` in Hz is the rate of the test set, None where it has several.
+    """
+    return [GroundTruth(), MuLaw(test_rate), WhiteNoise()]

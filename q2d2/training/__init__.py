@@ -1,0 +1,1 @@
+"""Training a codec: settings, segments of audio, losses and the loop."""

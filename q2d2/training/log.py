@@ -1,0 +1,86 @@
+"""What a training run shows and keeps: a progress bar, a CSV file and TensorBoard scalars."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from torch.utils.tensorboard import SummaryWriter
+
+
+class TrainingLog:
+    """Logs rows of scalars from `first_step` on; rows of an interrupted run beyond it are dropped first.
+
+    Args:
+        folder: receives log.csv and TensorBoard's events.
+        name: shown beside the progress bar.
+        first_step, steps: range of the run, for the bar.
+        enabled: False on all ranks but the first.
+    """
+
+    def __init__(self, folder: Path, name: str, first_step: int, steps: int, enabled: bool = True) -> None:
+        self.enabled = enabled
+        if not enabled:
+            return
+        self.console = Console(stderr=True)
+        self.path = folder / "log.csv"
+        self._drop_rows_from(first_step)
+        self.tensorboard = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step)
+        self.progress = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[losses]}"),
+            console=self.console,
+        )
+        self.task: TaskID = self.progress.add_task(name, total=steps, completed=first_step, rate="", losses="")
+
+    def __enter__(self) -> TrainingLog:
+        if self.enabled:
+            self.progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.enabled:
+            self.progress.stop()
+            self.tensorboard.close()
+
+    def problem(self, text: str) -> None:
+        """Tell the user about something that training survived."""
+        if self.enabled:
+            self.console.print(f"[yellow]warning:[/] {text}", highlight=False)
+
+    def row(self, step: int, losses: Mapping[str, float], learning_rate: float, seconds: float, rate: float) -> None:
+        """Log one row: `step` counts finished steps, `rate` is in steps per second."""
+        if not self.enabled:
+            return
+        values = {**losses, "total": sum(losses.values()), "learning_rate": learning_rate, "seconds": round(seconds, 3)}
+        new = not self.path.exists()
+        with self.path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, ["step", *values])
+            if new:
+                writer.writeheader()
+            writer.writerow({"step": step, **values})
+        for name, value in values.items():
+            self.tensorboard.add_scalar(name, value, step)
+        shown = " ".join(f"{name} {value:.3f}" for name, value in losses.items())
+        self.progress.update(self.task, completed=step, rate=f"{rate:.1f} steps/s", losses=shown)
+
+    def _drop_rows_from(self, first_step: int) -> None:
+        if not self.path.exists():
+            return
+        lines = self.path.read_text().splitlines(keepends=True)
+        # A kill can leave a last line without its end.
+        kept = [line for line in lines[1:] if line.endswith("\n") and int(line.split(",", 1)[0]) <= first_step]
+        part = self.path.with_suffix(".part")
+        part.write_text("".join(lines[:1] + kept))
+        os.replace(part, self.path)
