@@ -57,7 +57,7 @@ def bootstrap_mean(
         resamples: bootstrap samples, at least 100.
         level: nominal coverage, in (0, 1).
         clusters: label of each value (speaker); values of one label are resampled together. A value labelled None
-            stands alone.
+            or NaN stands alone.
 
     Raises:
         ValueError: a value is not finite, lengths differ, or an option is out of range.
@@ -117,7 +117,8 @@ def _cluster_sums(
     members: dict[object, list[float]] = defaultdict(list)
     labels = [None] * values.size if clusters is None else clusters
     for index, (label, value) in enumerate(zip(labels, values.tolist(), strict=True)):
-        members[("alone", index) if label is None else ("cluster", label)].append(value)
+        unknown = label is None or label != label  # NaN is how pandas stores None
+        members[("alone", index) if unknown else ("cluster", label)].append(value)
     groups = sorted((math.fsum(group), len(group)) for group in members.values())
     return np.array([total for total, _ in groups]), np.array([size for _, size in groups], np.int64)
 

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 SILENCE_PEAK = 2.0**-16
 
 
-class Unscorable(ValueError):  # noqa: N818
+class Unscorable(ValueError):
     """This pair of signals has no score by this metric; the message is the reason shown in the row."""
 
 
-class Unavailable(RuntimeError):  # noqa: N818
+class Unavailable(RuntimeError):
     """The metric cannot run on this machine (library or weights missing); the message says how to get them."""
 
 

@@ -1,0 +1,228 @@
+"""Code usage: the statistics against slow definitions, edge cases, and that bookkeeping loses nothing."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import evalkit.codes
+from evalkit.codes import CodeUsage, entropy_bits
+
+
+def usage_of(sizes: tuple[int, ...], *utterances: np.ndarray) -> CodeUsage:
+    usage = CodeUsage(sizes)
+    for codes in utterances:
+        usage.add(codes)
+    return usage
+
+
+def random_codes(sizes: tuple[int, ...], frames: int, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return np.stack([rng.integers(0, size, frames) for size in sizes])
+
+
+def slow_entropy(symbols: list[tuple[int, ...]]) -> float:
+    return -sum(n / len(symbols) * math.log2(n / len(symbols)) for n in Counter(symbols).values())
+
+
+def same(a: CodeUsage, b: CodeUsage) -> bool:
+    left, right = a.to_counts(), b.to_counts()
+    return all(np.array_equal(left[key], right[key]) for key in left)
+
+
+def test_hand_computed_example() -> None:
+    usage = usage_of((4, 2), np.array([[0, 0, 1, 2], [0, 0, 1, 1]]))
+    assert usage.frames == 4
+    assert [count.tolist() for count in usage.counts] == [[2, 1, 1, 0], [2, 2]]
+    np.testing.assert_allclose(usage.utilization, [0.75, 1.0])
+    np.testing.assert_allclose(usage.entropy, [1.5, 1.0])
+    np.testing.assert_allclose(usage.normalized_entropy, [0.75, 1.0])
+    np.testing.assert_allclose(usage.perplexity, [2**1.5, 2.0])
+    assert usage.distinct_frames == 3
+    assert usage.frame_utilization == 3 / 4  # min(8 possible, 4 seen)
+    assert usage.frame_entropy == pytest.approx(1.5)
+    assert usage.bits_per_frame == 3
+    assert usage.entropy_bitrate(50) == pytest.approx(125)
+    assert usage.summary(50) == pytest.approx(
+        {
+            "frames_counted": 4,
+            "utilization": 0.875,
+            "frame_utilization": 0.75,
+            "entropy": 2.5,
+            "normalized_entropy": 2.5 / 3,
+            "perplexity": (2**1.5 + 2) / 2,
+            "entropy_bitrate": 125,
+        }
+    )
+
+
+@given(
+    st.lists(st.integers(1, 6), min_size=1, max_size=4).flatmap(
+        lambda sizes: st.tuples(
+            st.just(tuple(sizes)),
+            st.lists(st.tuples(*(st.integers(0, size - 1) for size in sizes)), min_size=1, max_size=60),
+        )
+    )
+)
+def test_statistics_equal_their_definitions(case: tuple[tuple[int, ...], list[tuple[int, ...]]]) -> None:
+    sizes, frames = case
+    usage = usage_of(sizes, np.array(frames).T)
+    columns = list(zip(*frames, strict=True))
+    np.testing.assert_allclose(usage.utilization, [len(set(c)) / s for c, s in zip(columns, sizes, strict=True)])
+    np.testing.assert_allclose(usage.entropy, [slow_entropy([(v,) for v in c]) for c in columns], atol=1e-12)
+    assert usage.frame_entropy == pytest.approx(slow_entropy(frames), abs=1e-12)
+    assert usage.frame_utilization == len(set(frames)) / min(math.prod(sizes), len(frames))
+    assert usage.entropy_bitrate(1.0) <= usage.bits_per_frame + 1e-9
+
+
+def test_entropy_weighs_usage_not_the_set_of_used_codes() -> None:
+    skewed = usage_of((4,), np.array([[0] * 97 + [1, 2, 3]]))
+    assert skewed.utilization == 1
+    assert skewed.entropy == pytest.approx(0.2419, abs=1e-4)  # over the set it would be 2 bits
+
+
+def test_frame_utilization_of_few_possible_frames_counts_against_those() -> None:
+    usage = usage_of((2, 2), np.array([[0, 0, 0, 0, 0, 1], [0, 0, 0, 0, 0, 1]]))
+    assert usage.frame_utilization == 2 / 4
+
+
+def test_whole_frames_beyond_64_bits_stay_distinct() -> None:
+    """12 x 10 bits: frames that differ in one quantizer only, the first or the last, are different frames."""
+    sizes = (1024,) * 12
+    base = np.zeros((12, 24), np.int64)
+    base[np.arange(12), np.arange(12)] = 512  # the top bit: the first that an overflow loses
+    usage = usage_of(sizes, base)
+    assert usage.distinct_frames == 13
+    assert usage.frame_entropy == pytest.approx(slow_entropy([tuple(frame) for frame in base.T]))
+    wide = usage_of((2**20,) * 9, random_codes((2**20,) * 9, 1000), random_codes((2**20,) * 9, 1000))
+    assert wide.distinct_frames == 1000
+
+
+def test_a_product_of_exactly_63_bits_does_not_overflow() -> None:
+    sizes = (2**21,) * 3
+    usage = usage_of(sizes, np.array([[2**21 - 1, 0], [2**21 - 1, 0], [2**21 - 1, 0]]))
+    assert usage.to_counts()["frame_ids"].tolist() == [[0], [2**63 - 1]]
+
+
+def test_any_order_and_any_split_count_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = (7, 5, 3)
+    parts = [random_codes(sizes, frames, seed=frames) for frames in (1, 40, 0, 300, 17)]
+    whole = usage_of(sizes, np.concatenate(parts, axis=1))
+    monkeypatch.setattr(evalkit.codes, "MIN_PENDING", 8)  # fold often
+    assert same(whole, usage_of(sizes, *parts))
+    assert same(whole, usage_of(sizes, *reversed(parts)))
+    merged = usage_of(sizes, *parts[:2])
+    merged.merge(usage_of(sizes, *parts[2:]))
+    assert same(whole, merged)
+    assert merged.summary(75) == whole.summary(75)
+
+
+def test_memory_grows_with_distinct_frames_not_with_utterances(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evalkit.codes, "MIN_PENDING", 1000)
+    usage = CodeUsage((4, 4))
+    for seed in range(200):
+        usage.add(random_codes((4, 4), 100, seed))
+        assert usage._num_pending < 1000
+    assert usage.frames == 20_000
+    assert len(usage.to_counts()["frame_ids"]) == 16
+
+
+def test_counts_survive_a_file(tmp_path: Path) -> None:
+    sizes = (9, 4)
+    usage = usage_of(sizes, random_codes(sizes, 500))
+    np.savez(tmp_path / "codes.npz", **usage.to_counts())
+    with np.load(tmp_path / "codes.npz") as stored:
+        loaded = CodeUsage.from_counts(stored)
+    assert same(usage, loaded)
+    more = random_codes(sizes, 50, seed=1)
+    usage.add(more)
+    loaded.add(more)
+    assert same(usage, loaded)
+
+
+@pytest.mark.parametrize(("key", "change"), [("frames", 1), ("counts", 1), ("frame_counts", 1), ("frame_counts", -1)])
+def test_counts_that_contradict_each_other_are_refused(key: str, change: int) -> None:
+    stored = usage_of((3,), np.array([[0, 1, 1, 2]])).to_counts()
+    stored[key] = stored[key] + change
+    with pytest.raises(ValueError, match="do not add up"):
+        CodeUsage.from_counts(stored)
+
+
+def test_truncated_counts_are_refused() -> None:
+    for key in ("counts", "frame_ids", "frame_counts"):
+        stored = usage_of((3,), np.array([[0, 1, 1, 2]])).to_counts()
+        stored[key] = stored[key][:-1]
+        with pytest.raises(ValueError, match="shapes"):
+            CodeUsage.from_counts(stored)
+
+
+@pytest.mark.parametrize(
+    ("codes", "message"),
+    [
+        (np.array([[0, 3], [0, 0]]), r"quantizer 0: codes 0..3 are outside 0..2"),
+        (np.array([[0, 0], [-1, 0]]), r"quantizer 1: codes -1..0 are outside 0..3"),
+        (np.array([0, 1]), r"shape \(2,\), expected \(2, frames\)"),
+        (np.array([[0, 1]]), r"shape \(1, 2\), expected \(2, frames\)"),
+        (np.zeros((1, 2, 3), int), r"shape \(1, 2, 3\)"),
+        (np.zeros((2, 3)), r"type float64, expected integers"),
+        (np.zeros((2, 3), bool), r"type bool, expected integers"),
+    ],
+)
+def test_wrong_codes_are_refused_and_leave_no_trace(codes: np.ndarray, message: str) -> None:
+    usage = CodeUsage((3, 4))
+    with pytest.raises(ValueError, match=message):
+        usage.add(codes)
+    assert same(usage, CodeUsage((3, 4)))
+
+
+def test_codes_of_the_full_grid_do_not_fit_the_table_of_the_level_below() -> None:
+    """The published table holds 61 points for level 7, where the rhombic grid has 85."""
+    with pytest.raises(ValueError, match=r"outside 0..60"):
+        usage_of((61,), np.array([[84]]))
+    usage_of((85,), np.array([[84]]))
+
+
+def test_small_integer_types_do_not_wrap() -> None:
+    usage = usage_of((200, 200), np.full((2, 3), 199, np.uint8))
+    assert usage.to_counts()["frame_ids"].tolist() == [[199 * 200 + 199]]
+
+
+@pytest.mark.parametrize("sizes", [(3, 4), ()])
+def test_nothing_to_count_gives_none(sizes: tuple[int, ...]) -> None:
+    usage = CodeUsage(sizes)
+    if not sizes:
+        usage.add(np.empty((0, 25), np.int64))  # a continuous bottleneck
+    for name in ("utilization", "entropy", "normalized_entropy", "perplexity", "frame_utilization", "frame_entropy"):
+        assert getattr(usage, name) is None
+    summary = usage.summary(75)
+    assert summary.pop("frames_counted") == (0 if sizes else 25)
+    assert set(summary.values()) == {None}
+    assert same(usage, CodeUsage.from_counts(usage.to_counts()))
+
+
+def test_a_quantizer_of_one_code_carries_nothing() -> None:
+    usage = usage_of((1,), np.zeros((1, 5), int))
+    assert usage.entropy == 0
+    assert np.isnan(usage.normalized_entropy).all()
+    assert usage.summary(75)["normalized_entropy"] is None
+
+
+def test_unknown_frame_rate_gives_no_bit_rate() -> None:
+    assert usage_of((3,), np.array([[0, 1]])).summary(None)["entropy_bitrate"] is None
+
+
+def test_sizes_below_one_and_foreign_sizes_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        CodeUsage((4, 0))
+    with pytest.raises(ValueError, match="differ"):
+        CodeUsage((4,)).merge(CodeUsage((5,)))
+
+
+def test_entropy_of_no_counts_is_nan() -> None:
+    assert math.isnan(entropy_bits(np.zeros(4, np.int64)))

@@ -1,0 +1,161 @@
+"""Bootstrap intervals: coverage on simulated data, clustering, seeds, order, edge cases."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import evalkit.statistics
+from evalkit.statistics import Interval, bootstrap_mean, paired_difference
+
+
+def test_mean_and_interval_of_a_large_normal_sample() -> None:
+    values = np.random.default_rng(0).normal(3.0, 0.5, 2000)
+    interval = bootstrap_mean(values)
+    expected = stats.t.interval(0.95, 1999, values.mean(), stats.sem(values))
+    assert interval.mean == pytest.approx(values.mean())
+    assert interval.n == 2000
+    assert (interval.low, interval.high) == pytest.approx(expected, abs=1.5e-3)
+    assert interval.half_width == pytest.approx((interval.high - interval.low) / 2)
+
+
+@pytest.mark.parametrize("num_values", [10, 40])
+def test_intervals_cover_as_often_as_they_say(num_values: int) -> None:
+    """Left-skewed like STOI. Plain percentiles of 10 values cover about 89 %."""
+    rng = np.random.default_rng(1)
+    covered = 0
+    for seed in range(600):
+        interval = bootstrap_mean(rng.beta(8, 2, num_values), seed=seed, resamples=500)
+        covered += interval.low <= 0.8 <= interval.high
+    assert 0.915 <= covered / 600 <= 0.97
+
+
+def test_clusters_of_dependent_values_cover_and_single_values_do_not() -> None:
+    """20 speakers x 10 utterances, most variance between speakers."""
+    rng = np.random.default_rng(2)
+    speakers = np.repeat(np.arange(20), 10).tolist()
+    clustered = alone = 0
+    for seed in range(300):
+        values = np.repeat(rng.normal(size=20), 10) + rng.normal(size=200)
+        with_clusters = bootstrap_mean(values, seed=seed, resamples=500, clusters=speakers)
+        without = bootstrap_mean(values, seed=seed, resamples=500)
+        clustered += with_clusters.low <= 0 <= with_clusters.high
+        alone += without.low <= 0 <= without.high
+    assert clustered / 300 > 0.91
+    assert alone / 300 < 0.7
+
+
+def test_higher_level_is_wider_and_contains_the_lower() -> None:
+    values = np.random.default_rng(3).normal(size=30)
+    narrow, wide = bootstrap_mean(values, level=0.8), bootstrap_mean(values, level=0.99)
+    assert wide.low < narrow.low < narrow.high < wide.high
+
+
+def test_equal_seeds_are_equal_and_others_differ() -> None:
+    values = np.random.default_rng(4).normal(size=30)
+    assert bootstrap_mean(values, seed=7) == bootstrap_mean(values, seed=7)
+    assert bootstrap_mean(values, seed=7) != bootstrap_mean(values, seed=8)
+
+
+def test_the_order_of_rows_and_the_names_of_speakers_do_not_matter() -> None:
+    rng = np.random.default_rng(5)
+    values = rng.normal(size=60)
+    speakers = rng.integers(0, 7, 60)
+    order = rng.permutation(60)
+    assert bootstrap_mean(values) == bootstrap_mean(values[order])
+    renamed = [f"speaker-{9 - speakers[i]}" for i in order]
+    assert bootstrap_mean(values, clusters=speakers.tolist()) == bootstrap_mean(values[order], clusters=renamed)
+
+
+def test_unlabelled_values_stand_alone() -> None:
+    values = np.random.default_rng(6).normal(size=25)
+    for unknown in (None, math.nan):
+        assert bootstrap_mean(values, clusters=[unknown] * 25) == bootstrap_mean(values)
+    assert bootstrap_mean(values, clusters=["a"] * 24 + [None]) != bootstrap_mean(values)
+
+
+def test_the_mean_is_over_utterances_not_over_speakers() -> None:
+    assert bootstrap_mean([1.0, 1.0, 1.0, 5.0], clusters=["a", "a", "a", "b"]).mean == 2.0
+
+
+def test_a_resampled_speaker_brings_all_its_utterances() -> None:
+    interval = bootstrap_mean([0.0] * 9 + [10.0], clusters=["a"] * 9 + ["b"])
+    assert (interval.mean, interval.low, interval.high) == (1.0, 0.0, 10.0)
+
+
+def test_drawing_in_parts_is_deterministic(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(7).normal(size=50)
+    whole = bootstrap_mean(values)
+    monkeypatch.setattr(evalkit.statistics, "MAX_DRAWN", 50 * 300)
+    parts = bootstrap_mean(values)
+    assert parts == bootstrap_mean(values)
+    assert (parts.low, parts.high) == pytest.approx((whole.low, whole.high), abs=0.05)
+
+
+def test_one_value_or_one_speaker_has_no_interval() -> None:
+    assert bootstrap_mean([2.5]) == Interval(2.5, None, None, 1)
+    assert bootstrap_mean([2.0, 3.0], clusters=["a", "a"]) == Interval(2.5, None, None, 2)
+    assert bootstrap_mean([2.5]).half_width is None
+
+
+def test_no_value_has_no_mean() -> None:
+    assert bootstrap_mean([]) == Interval(None, None, None, 0)
+
+
+def test_equal_values_have_an_interval_of_no_width() -> None:
+    interval = bootstrap_mean([0.5] * 10)
+    assert (interval.low, interval.high, interval.half_width) == (0.5, 0.5, 0.0)
+
+
+def test_the_interval_stays_within_the_values() -> None:
+    interval = bootstrap_mean([1.0, 4.0])
+    assert (interval.low, interval.high) == (1.0, 4.0)
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "message"),
+    [
+        ([1.0, math.nan], {}, "finite"),
+        ([[1.0]], {}, "flat"),
+        ([1.0], {"resamples": 10}, "resamples"),
+        ([1.0], {"level": 95}, "level"),
+        ([1.0, 2.0], {"clusters": ["a"]}, "1 cluster labels for 2 values"),
+    ],
+)
+def test_wrong_arguments_are_refused(values: list[float], options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        bootstrap_mean(values, **options)  # type: ignore[arg-type]
+
+
+def test_paired_difference_uses_shared_utterances_only() -> None:
+    interval = paired_difference({"a": 3.0, "b": 4.0, "c": 9.0}, {"b": 1.0, "a": 1.0, "d": 0.0})
+    assert (interval.mean, interval.n) == (2.5, 2)
+    assert paired_difference({"a": 1.0}, {"b": 1.0}) == Interval(None, None, None, 0)
+
+
+def test_pairing_removes_what_utterances_have_in_common() -> None:
+    rng = np.random.default_rng(8)
+    ids = [f"u{i}" for i in range(50)]
+    difficulty = rng.normal(0, 1, 50)
+    baseline = dict(zip(ids, difficulty.tolist(), strict=True))
+    system = dict(zip(ids, (difficulty + 0.1 + rng.normal(0, 0.05, 50)).tolist(), strict=True))
+    interval = paired_difference(system, baseline)
+    assert 0 < interval.low < 0.1 < interval.high < 0.2
+    assert bootstrap_mean(list(system.values())).half_width > 5 * interval.half_width
+    mirrored = paired_difference(baseline, system)
+    assert mirrored.mean == pytest.approx(-interval.mean)
+
+
+def test_paired_difference_clusters_by_speaker() -> None:
+    rng = np.random.default_rng(9)
+    ids = [f"u{i}" for i in range(100)]
+    speaker = {name: index // 20 for index, name in enumerate(ids)}
+    offsets = rng.normal(size=5)
+    system = {name: float(offsets[speaker[name]]) for name in ids}
+    baseline = dict.fromkeys(ids, 0.0)
+    clustered = paired_difference(system, baseline, clusters=speaker)
+    assert clustered.half_width > 2 * paired_difference(system, baseline).half_width
+    assert paired_difference(system, baseline, clusters={}) == paired_difference(system, baseline)
