@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from evalkit.plots.figures import Look, NothingToDraw, log_axis, looks, styled, wrap
+from evalkit.plots.figures import Look, NothingToDraw, legend_columns, log_axis, looks, styled, wrap
 
 NOT_A_LOSS = ("step", "learning_rate", "seconds")
 SMOOTHING = 0.05  # the running mean covers this share of a curve's points
@@ -37,7 +37,8 @@ def plot_training_curves(training: Mapping[str, pd.DataFrame], systems: pd.DataF
     losses = [name for name in names if name not in (*NOT_A_LOSS, "total")]
     panels = [name for name in ("total", *losses, "learning_rate") if name in names]
     rows, width = wrap(3, len(panels))
-    figure = Figure(figsize=(0.8 + 3.5 * width, 1.3 + 2.7 * rows), layout="constrained")
+    inches = 0.8 + 3.5 * width
+    figure = Figure(figsize=(inches, 1.3 + 2.7 * rows), layout="constrained")
     figure.suptitle("Training: weighted losses, running mean")
     system_looks = looks(systems)
     for position, panel in enumerate(panels):
@@ -50,7 +51,7 @@ def plot_training_curves(training: Mapping[str, pd.DataFrame], systems: pd.DataF
     for name in logs:
         look = system_looks[name]
         handles.append(Line2D([], [], color=look.color, linestyle=look.line, label=name))
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 5 if width > 2 else 3))
+    figure.legend(handles=handles, loc="outside lower center", ncols=legend_columns(list(logs), inches))
     return figure
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from evalkit.plots.figures import Look, NothingToDraw, lighten, looks, present, styled, wrap
+from evalkit.plots.figures import Look, NothingToDraw, lighten, looks, present, styled, text_inches, wrap
 from evalkit.tables import MetricFormat, metric_format
 
 MAX_VECTOR_POINTS = 400  # more points of one system and metric are embedded as an image, or the SVG grows to megabytes
@@ -30,7 +30,9 @@ def plot_distributions(
     metrics = list(dict.fromkeys(utterances["metric"]))
     names = present(utterances["system"].tolist(), systems)
     rows, width = wrap(2, len(metrics))
-    figure = Figure(figsize=(1.8 + 4.6 * width, 1.3 + rows * (0.8 + 0.42 * len(names))), layout="constrained")
+    figure = Figure(
+        figsize=(0.5 + text_inches(names) + 4.6 * width, 1.3 + rows * (0.8 + 0.42 * len(names))), layout="constrained"
+    )
     figure.suptitle(title)
     system_looks = looks(systems)
     first: Axes | None = None

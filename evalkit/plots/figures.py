@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, ParamSpec, TypeVar
 
@@ -133,6 +134,21 @@ def wrap(columns: int, count: int) -> tuple[int, int]:
     """Rows and columns of a grid for `count` panels, at most `columns` wide."""
     width = max(1, min(columns, count))
     return -(-count // width), width
+
+
+def text_inches(texts: Iterable[str]) -> float:
+    """About the width of the longest of `texts` in print, in inches; 0 without any."""
+    return 0.08 * max((len(text) for text in texts), default=0)
+
+
+def legend_columns(labels: Sequence[str], width: float) -> int:
+    """How many columns of a legend with these labels fit into `width` inches."""
+    return max(1, min(len(labels), int(width / (0.7 + text_inches(labels)))))
+
+
+def fold(name: str, length: int) -> str:
+    """`name` over as many lines of at most `length` characters as it needs, broken at hyphens where there are any."""
+    return textwrap.fill(name, length)
 
 
 def lighten(color: str, share: float) -> tuple[float, float, float]:

@@ -11,7 +11,17 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import ScaledTranslation
 
-from evalkit.plots.figures import Look, NothingToDraw, log_axis, looks, spread, styled, wrap
+from evalkit.plots.figures import (
+    Look,
+    NothingToDraw,
+    legend_columns,
+    log_axis,
+    looks,
+    spread,
+    styled,
+    text_inches,
+    wrap,
+)
 from evalkit.tables import MetricFormat, is_ranked, metric_format
 
 LABEL_POINTS = 8.5
@@ -39,7 +49,12 @@ def plot_quality_against_rate(summary: pd.DataFrame, title: str = "Quality again
     if not drawable:
         raise NothingToDraw("no system with a bit rate has a score")
     rows, width = wrap(2, len(metrics))
-    figure = Figure(figsize=(1.2 + 5.2 * width, 1.4 + 3.9 * rows), layout="constrained")
+    handles = _legend(summary[ranked], looks(summary))
+    beside = text_inches(f"↑ {name} 0.000" for name in summary.loc[~ranked, "system"])
+    inches = 0.8 + (4.2 + beside) * width
+    columns = legend_columns([str(handle.get_label()) for handle in handles], inches)
+    legend_rows = -(-len(handles) // columns)
+    figure = Figure(figsize=(inches, 1.0 + 0.2 * legend_rows + 3.9 * rows), layout="constrained")
     figure.suptitle(title)
     system_looks = looks(summary)
     notes = []
@@ -56,8 +71,7 @@ def plot_quality_against_rate(summary: pd.DataFrame, title: str = "Quality again
         _draw_systems(axes, summary[ranked & summary[name].notna()], name, system_looks)
         references = summary[~ranked & summary[name].notna()]
         notes.append((axes, _draw_references(axes, references, style, system_looks)))
-    handles = _legend(summary[ranked], system_looks)
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(5 if width > 1 else 3, len(handles)))
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
     # Labels are put in place once the layout has said how high the panels are.
     figure.draw_without_rendering()
     for axes, labels in notes:
@@ -166,11 +180,9 @@ def _legend(rows: pd.DataFrame, system_looks: dict[str, Look]) -> list[Line2D]:
         look = system_looks[name]
         handles.append(Line2D([], [], color=look.color, marker=look.marker, linestyle="", label=name))
     grey = "#555555"
-    handles.append(
-        Line2D([], [], color=grey, marker="o", linestyle="", label="filled: nominal bit rate (bar: 95 % interval)")
-    )
+    handles.append(Line2D([], [], color=grey, marker="o", linestyle="", label="nominal rate, 95 % interval"))
     if rows["entropy_kbps"].notna().any():
         hollow = Line2D([], [], color=grey, marker="o", linestyle="", markerfacecolor="white")
-        hollow.set_label("hollow: entropy-coded bit rate")
+        hollow.set_label("entropy-coded rate")
         handles.append(hollow)
     return handles

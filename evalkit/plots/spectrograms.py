@@ -8,12 +8,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from evalkit.plots.figures import NothingToDraw, styled, wrap
+from evalkit.plots.figures import NothingToDraw, fold, styled, wrap
 
 WINDOW_SECONDS = 0.032
 HOP_SECONDS = 0.008
 RANGE_DB = 80.0
 COLUMNS = 4
+TITLE_LENGTH = 24
 RASTER_DPI = 100  # images, unlike lines, grow with resolution in the SVG too
 
 Signal = tuple[NDArray[np.float32], int]
@@ -80,7 +81,7 @@ def plot_spectrograms(signals: Mapping[str, Signal], title: str) -> Figure:
             interpolation="nearest",
         )
         panel.set(xlim=(0, seconds), ylim=(0, highest))
-        panel.set_title(name)
+        panel.set_title(fold(name, TITLE_LENGTH))
         panel.grid(visible=False)
     for panel in axes.flat[len(drawn) :]:
         panel.remove()

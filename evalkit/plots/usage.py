@@ -13,12 +13,13 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from evalkit.plots.cells import bounding_box, clipped_cells, draw_cells
-from evalkit.plots.figures import LINES, NothingToDraw, log_axis, present, styled, wrap
+from evalkit.plots.figures import LINES, NothingToDraw, fold, log_axis, present, styled, wrap
 from q2d2.bottleneck import build_bottleneck
 from q2d2.tilings import Tiling
 
 UNUSED = {"facecolor": "white", "edgecolor": "#777777", "hatch": "xxxxx", "linewidth": 0.5}
 LINEAR_RANKS = 64  # up to this many codes ranks are drawn on a linear axis
+TITLE_LENGTH = 36
 MAX_LEGEND = 8  # more quantizers than this are named first and last only
 
 
@@ -120,7 +121,7 @@ def plot_usage_curves(codes: pd.DataFrame, systems: pd.DataFrame) -> Figure:
             axes.set_ylabel("share of frames")
         live, total = sum(int((values > 0).sum()) for values in counts), sum(len(values) for values in counts)
         bits = _bits(counts[0]) if len(counts) == 1 else f"{len(counts)} quantizers"
-        axes.set_title(f"{name}: {live:,} of {total:,} used\n{bits}", fontsize=9.5)
+        axes.set_title(fold(f"{name}: {live:,} of {total:,} used", TITLE_LENGTH) + f"\n{bits}", fontsize=9.5)
         if len(counts) > 1:
             axes.legend(loc="lower left", fontsize=8)
     figure.supxlabel("dashed: uniform use", fontsize=9)

@@ -25,7 +25,7 @@ def render_console(summary: pd.DataFrame, width: int = 100) -> Table:
     grid = cells(summary, shown)
     names = identity_columns(summary)
     taken = sum(min(NAME_WIDTH, _name_width(summary, name)) + PADDING for name in names)
-    outer = Table.grid()
+    outer = Table.grid(padding=(0, 0, 1, 0))
     for block in _pack(shown, grid, width - taken):
         outer.add_row(_block(summary, shown, grid, block))
     return outer
