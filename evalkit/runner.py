@@ -19,9 +19,9 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from evalkit.codes import CodeUsage
 from evalkit.datasets import Utterance
 from evalkit.metrics import METRICS, RESAMPLER
-from evalkit.codes import CodeUsage
 from evalkit.outputs import RunResult, count_codes, example_path, system_row, write_outputs
 from evalkit.plan import Plan, PlannedSystem
 from evalkit.scoring import Pair, score_pairs

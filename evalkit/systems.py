@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
-import torchaudio.functional as AF  # noqa: N812
+import torchaudio.functional as AF
 from numpy.typing import NDArray
 
 from q2d2.codec import Codec

@@ -1,30 +1,26 @@
 """Point sets of the plane and their nearest point in closed form: the codebooks of Q2D2.
 
 Convention, for levels (lx, ly): a column x in {-(lx-1)/2 + i} and a row y in {-(ly-1)/2 + i}, one apart. For odd levels
-these are the integers -(l//2) .. l//2, for even levels half-integers, so that codes reach both ends of the range alike.
-Dividing by `half_span` = ((lx-1)/2, (ly-1)/2) maps the grid to [-1, 1]; the published quantizer divides by l//2 instead,
-which is the same for odd levels and stops short of the range for even ones.
+these are the integers -(l//2) .. l//2, for even levels half-integers. Dividing by `half_span` = ((lx-1)/2, (ly-1)/2)
+maps the grid to [-1, 1]; the published quantizer divides by l//2, which stops short of the range for even levels.
 
-| name              | points                                            | numbering                                     |
-|-------------------|---------------------------------------------------|-----------------------------------------------|
-| rectangular       | lx * ly, every (x, y)                             | x-major: ix * ly + iy                         |
-| rhombic           | those, and the (lx-1) * (ly-1) centres of their   | corners x-major, then centres x-major:        |
-|                   | cells: a square lattice turned by 45 degrees      | lx * ly + ix * (ly - 1) + iy                  |
-| hexagonal         | lx * ly, even rows moved by +1/4, odd by -1/4     | row by row: iy * lx + ix                      |
-| hexagonal-regular | lx * ly of the lattice A2, rows sqrt(3)/2 apart   | row by row: iy * lx + ix                      |
+rectangular: lx * ly points, every (x, y); x-major, index = ix * ly + iy.
+rhombic: those, then the (lx-1) * (ly-1) centres of their cells, index = lx * ly + ix * (ly - 1) + iy.
+hexagonal: lx * ly points, even rows moved by +1/4, odd rows by -1/4; row by row, index = iy * lx + ix.
+hexagonal-regular: lx * ly points of the lattice A2, scaled into the same square; row by row too.
 
-The first three are those of the published Q2D2 code, with its numbering. Its hexagonal grid has rows 1 apart, so it is
-not A2, sticks out of the square by 1/4, and has its mean off zero where ly is odd. Distances are never tabulated.
+The first three are those of the published Q2D2 code (arXiv 2512.01537), numbered alike. Its hexagonal grid is not A2,
+as its rows are 1 apart; it sticks out of the square by 1/4, and its mean is off zero where ly is odd.
 """
 
 from __future__ import annotations
 
 import difflib
 import math
-import operator
+import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar, NamedTuple, Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -33,25 +29,24 @@ from q2d2.registry import UnknownName
 
 # Indices are formed in float32 before they become integers, and steps of 1/4 must stay exact there.
 MAX_GRID = 2**20
-# Pairs a CPU handles at a time: the dozen temporaries of one block stay in a core's cache.
-BLOCK = 2**15
+# Pairs a CPU handles at a time: few enough that the temporaries stay in cache, enough to hide the cost of a call.
+BLOCK = 2**17
 
 
 class Tiling(nn.Module, ABC):
-    """A finite set of points of the plane, numbered, with its nearest-point rule.
+    """A finite set of numbered points of the plane and its nearest-point rule.
 
     Attributes:
-        name: the name it is known by in `TILINGS`.
         levels: (lx, ly), columns and rows.
-        points: (num_points, 2) float32 buffer, row i = (x, y) of code i. It moves with the module, and is no part of
-            the state dict because name and levels determine it.
+        points: (num_points, 2) float32 buffer, row i = (x, y) of code i; moves with the module, and is no part of the
+            state dict, as name and levels determine it.
 
     Args:
         lx: columns, an integer of at least 2.
-        ly: rows, an integer of at least 2.
+        ly: rows, likewise.
 
     Raises:
-        ValueError: a level is no integer, is below 2, or lx * ly exceeds 2**20.
+        ValueError: a level is no integer or below 2, or lx * ly exceeds 2**20.
     """
 
     name: ClassVar[str]
@@ -75,27 +70,24 @@ class Tiling(nn.Module, ABC):
     @property
     def half_span(self) -> tuple[float, float]:
         """((lx-1)/2, (ly-1)/2): half the sides of the square that the columns and rows span."""
-        lx, ly = self.levels
-        return (lx - 1) / 2, (ly - 1) / 2
+        return (self.levels[0] - 1) / 2, (self.levels[1] - 1) / 2
 
     @torch.no_grad()
     def nearest(self, pairs: Tensor) -> tuple[Tensor, Tensor]:
         """Nearest point of each pair, exact up to the rounding of the dtype, at any distance from the grid.
 
-        Where several points are equally near, any of them is returned. An infinite coordinate gives some point on the
-        border of the grid; NaN gives index 0 and a point with NaN in it, so that it is noticed downstream.
-        No gradient flows through; the caller decides on a straight-through estimate.
+        Ties go either way. An infinite coordinate gives some point on the border of the grid; NaN gives index 0 and a
+        point with NaN in it, to be noticed downstream. No gradient flows: straight-through is the caller's business.
 
         Args:
-            pairs: (..., 2) float32 or float64, in the units of `points`. Half types: convert first.
+            pairs: (..., 2) float32 or float64, in the units of `points`.
 
         Returns:
-            points (..., 2) of the dtype of `pairs`, equal to `self.points[indices]` to the bit; indices (...) int64
-            in [0, num_points).
+            points (..., 2) in the dtype of `pairs`, equal to `self.points[indices]` to the bit; indices (...) int64.
 
         Raises:
             ValueError: the last dimension is not 2.
-            TypeError: `pairs` is neither float32 nor float64.
+            TypeError: another dtype; half types are for the caller to convert.
         """
         if pairs.ndim == 0 or pairs.shape[-1] != 2:
             raise ValueError(f"tiling {self.name}: expected pairs of shape (..., 2), got {tuple(pairs.shape)}")
@@ -113,12 +105,11 @@ class Tiling(nn.Module, ABC):
         return points.view(pairs.shape), indices.view(pairs.shape[:-1])
 
     def _fill(self, pairs: Tensor, points: Tensor, indices: Tensor) -> None:
-        """Write the answer for pairs (n, 2) into points (n, 2) and indices (n,)."""
         nearest_x, nearest_y, index = self._snap(pairs[:, 0].contiguous(), pairs[:, 1].contiguous())
         # int32 in between: CPUs convert float32 to int64 one number at a time.
-        indices.copy_(index.nan_to_num_(nan=0.0).to(torch.int32))
+        indices.copy_(index.nan_to_num_().to(torch.int32))
         for axis, (snapped, pitch) in enumerate(zip((nearest_x, nearest_y), self._pitch(), strict=True)):
-            # Rounded as in `_place` and as the buffer may have been since: equal to its rows to the bit.
+            # Rounded as in `_place`, and to the dtype the buffer has now: equal to its rows to the bit.
             scaled = snapped if pitch == 1 else snapped.to(torch.float32).mul_(pitch)
             points[:, axis].copy_(scaled.to(self.points.dtype))
 
@@ -128,7 +119,7 @@ class Tiling(nn.Module, ABC):
 
     @abstractmethod
     def _snap(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Nearest x, nearest y in units of the pitch, and code as floating point; x and y (n,) are not changed."""
+        """Nearest x and y in units of the pitch, and code as floating point, as new tensors; all (n,)."""
 
     def _pitch(self) -> tuple[float, float]:
         """Distance of two columns and of two rows."""
@@ -136,20 +127,14 @@ class Tiling(nn.Module, ABC):
 
     def _place(self, device: torch.device | None) -> Tensor:
         lattice = torch.tensor(self._lattice(), dtype=torch.float32, device=device)
-        for axis, pitch in enumerate(self._pitch()):
-            lattice[:, axis].mul_(pitch)
-        return lattice
+        return lattice * torch.tensor(self._pitch(), dtype=torch.float32, device=device)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         was_meta = self.points.is_meta
         super()._apply(fn, recurse)
-        if was_meta and not self.points.is_meta:
-            # `to_empty` leaves memory as it finds it, and no state dict brings the points.
+        if was_meta and not self.points.is_meta:  # `to_empty` leaves the memory unset, and no state dict sets it
             self.points.copy_(self._place(self.points.device))
         return self
-
-    def extra_repr(self) -> str:
-        return f"levels={self.levels}, num_points={self.num_points}, bits={self.bits:.2f}"
 
 
 class Rectangular(Tiling):
@@ -158,33 +143,29 @@ class Rectangular(Tiling):
     name = "rectangular"
 
     def _lattice(self) -> list[tuple[float, float]]:
-        lx, ly = self.levels
-        return [(x, y) for x in _centred(lx) for y in _centred(ly)]
+        return [(x, y) for x in _centred(self.levels[0]) for y in _centred(self.levels[1])]
 
     def _snap(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        lx, ly = self.levels
-        nearest_x, nearest_y = _Progression(0.0, 1, lx).snap(x), _Progression(0.0, 1, ly).snap(y)
-        half_x, half_y = self.half_span
+        (lx, ly), (half_x, half_y) = self.levels, self.half_span
+        nearest_x, nearest_y = _snap_axis(x, lx), _snap_axis(y, ly)
         return nearest_x, nearest_y, torch.add(nearest_y, nearest_x, alpha=ly).add_(half_x * ly + half_y)
 
 
 class Rhombic(Tiling):
     """lx * ly corners and the (lx-1) * (ly-1) centres between them: a square lattice turned by 45 degrees.
 
-    Outside the square the nearest point is the one nearest to the closest point of the square: it lies on the border,
-    which holds corners only. So coordinates are clamped first; then the corner competes with one centre.
+    Clamping to the square first is exact: the nearest point of a pair outside is that of its projection on the border,
+    where only corners lie. Inside, the nearest corner competes with one centre.
     """
 
     name = "rhombic"
 
     def _lattice(self) -> list[tuple[float, float]]:
         lx, ly = self.levels
-        corners = [(x, y) for x in _centred(lx) for y in _centred(ly)]
-        return corners + [(x, y) for x in _centred(lx - 1) for y in _centred(ly - 1)]
+        return [(x, y) for less in (0, 1) for x in _centred(lx - less) for y in _centred(ly - less)]
 
     def _snap(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        lx, ly = self.levels
-        half_x, half_y = self.half_span
+        (lx, ly), (half_x, half_y) = self.levels, self.half_span
         x, y = x.clamp(-half_x, half_x), y.clamp(-half_y, half_y)
         nearest_x, nearest_y = _round_to_grid(x, lx), _round_to_grid(y, ly)
         rest_x, rest_y = x.sub_(nearest_x), y.sub_(nearest_y)
@@ -199,71 +180,42 @@ class Rhombic(Tiling):
         return nearest_x, nearest_y, index
 
 
-class _Progression(NamedTuple):
-    """The numbers centre + step * (i - (count-1)/2), i = 0 .. count-1; centre a multiple of 1/4, step a power of 2."""
+class Hexagonal(Tiling):
+    """The published hexagon grid: rows one apart, even rows moved by +1/4 column, odd rows by -1/4.
 
-    centre: float
-    step: int
-    count: int
-
-    def snap(self, values: Tensor) -> Tensor:
-        """The nearest of them to each value, in a new tensor of the shape and dtype of `values`."""
-        if self.centre:
-            values = values - self.centre
-        if self.step != 1:
-            values = values * (1 / self.step)
-        half = (self.count - 1) / 2
-        nearest = _round_to_grid(values, self.count).clamp_(-half, half)
-        if self.step != 1:
-            nearest *= self.step
-        return nearest.add_(self.centre) if self.centre else nearest
-
-
-class _RowGroup(NamedTuple):
-    """Every second or fourth row, all moved by the same shift: a rectangular grid of its own."""
-
-    shift: float
-    columns: _Progression
-    rows: _Progression
-
-
-class _ShiftedRows(Tiling):
-    """Rows of lx points, each moved sideways by its shift; rows of one shift form a rectangular grid.
-
-    The nearest point of each such grid is found axis by axis, then the nearest of these two or three is kept.
+    Rows moved alike form a rectangular grid; the nearest points of these grids compete.
     """
+
+    name = "hexagonal"
 
     def __init__(self, lx: int, ly: int) -> None:
         super().__init__(lx, ly)
-        lx, ly = self.levels
         shifts = self._shifts()
-        self._groups: list[_RowGroup] = []
+        self._grids: list[tuple[float, int, float, int]] = []  # shift; number, centre and step of its rows
         for shift in dict.fromkeys(shifts):
             rows = [row for row, own in enumerate(shifts) if own == shift]
             step = rows[1] - rows[0] if len(rows) > 1 else 1
-            centre = (rows[0] + rows[-1] - (ly - 1)) / 2
-            self._groups.append(_RowGroup(shift, _Progression(shift, 1, lx), _Progression(centre, step, len(rows))))
+            self._grids.append((shift, len(rows), (rows[0] + rows[-1] + 1 - len(shifts)) / 2, step))
 
-    @abstractmethod
     def _shifts(self) -> list[float]:
         """Shift of each row in columns, with period 2 or 4 along the rows."""
+        return [0.25 if row % 2 == 0 else -0.25 for row in range(self.levels[1])]
 
     def _lattice(self) -> list[tuple[float, float]]:
         lx, ly = self.levels
         return [(x + shift, y) for shift, y in zip(self._shifts(), _centred(ly), strict=True) for x in _centred(lx)]
 
     def _snap(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        lx, _ = self.levels
-        pitch_x, pitch_y = self._pitch()
-        # An eighth of the coordinate keeps products with differences of up to 4 rows finite for every finite input.
+        lx, (half_x, half_y), (pitch_x, pitch_y) = self.levels[0], self.half_span, self._pitch()
+        # An eighth, so that products with differences of up to 4 rows stay finite for every finite input.
         eighth_x, eighth_y = x * (0.125 / pitch_x), y * (0.125 / pitch_y)
         if pitch_x != 1:
             x, y = x / pitch_x, y / pitch_y
-        first, *others = self._groups
-        nearest_x, nearest_y = first.columns.snap(x), first.rows.snap(y)
-        shift = torch.full_like(x, first.shift)
-        for group in others:
-            other_x, other_y = group.columns.snap(x), group.rows.snap(y)
+        (first_shift, count, centre, step), *others = self._grids
+        nearest_x, nearest_y = _snap_axis(x, lx, first_shift), _snap_axis(y, count, centre, step)
+        shift = torch.full_like(x, first_shift)
+        for other_shift, count, centre, step in others:
+            other_x, other_y = _snap_axis(x, lx, other_shift), _snap_axis(y, count, centre, step)
             # |q-p|^2 > |q-o|^2 as (p-o) . (q - (p+o)/2) < 0: squares would drown the difference far outside.
             change_x, change_y = nearest_x - other_x, nearest_y - other_y
             from_middle_x = torch.add(eighth_x, other_x.add_(nearest_x), alpha=-0.0625).mul_(change_x)
@@ -271,49 +223,35 @@ class _ShiftedRows(Tiling):
             closer = from_middle_x.add_(from_middle_y, alpha=(pitch_y / pitch_x) ** 2).lt_(0.0)
             nearest_x.addcmul_(change_x, closer, value=-1)
             nearest_y.addcmul_(change_y, closer, value=-1)
-            shift.addcmul_(group.shift - shift, closer)
-        half_x, half_y = self.half_span
+            shift.addcmul_(other_shift - shift, closer)
         index = torch.add(nearest_x, nearest_y, alpha=lx).sub_(shift).add_(half_x + half_y * lx)
         return nearest_x, nearest_y, index
 
 
-class Hexagonal(_ShiftedRows):
-    """The published hexagon grid: rows one apart, even rows moved by +1/4 column, odd rows by -1/4."""
-
-    name = "hexagonal"
-
-    def _shifts(self) -> list[float]:
-        return [0.25 if row % 2 == 0 else -0.25 for row in range(self.levels[1])]
-
-
-class HexagonalRegular(_ShiftedRows):
+class HexagonalRegular(Hexagonal):
     """lx columns by ly rows of the lattice A2, equal to its own negative, scaled to the width of the square.
 
-    All six neighbours of an inner point are one column pitch away; rows are sqrt(3)/2 of it apart. For even ly the rows
-    move by +1/4 and -1/4 column in turn. For odd ly that set cannot equal its negative, as rows y and -y would be moved
-    the same way; there the rows at distance 0, 1, 2, 3, ... above the middle move by 0, 1/2, 0, -1/2, ... and those
-    below by the opposite, which is the same lattice; with lx odd too, the origin is a code.
-    The width decides the scale: the outermost points touch the left and right sides, x = -half_span[0] and
-    half_span[0], while the rows stay sqrt(3)/2 as far apart as the columns and so end within the square.
+    For even ly the rows move by +1/4 and -1/4 column in turn. For odd ly that set could not equal its negative, as rows
+    y and -y would move the same way; there the rows 0, 1, 2, 3, ... above the middle one move by 0, 1/2, 0, -1/2, ...
+    and those below by the opposite: the same lattice, and with lx odd too the origin is a code.
+    The width decides the scale: the outermost points touch x = -half_span[0] and half_span[0]; the rows, sqrt(3)/2 as
+    far apart as the columns, end inside the square.
     """
 
     name = "hexagonal-regular"
 
     def _shifts(self) -> list[float]:
-        _, ly = self.levels
+        ly = self.levels[1]
         if ly % 2 == 0:
-            return [0.25 if row % 2 == 0 else -0.25 for row in range(ly)]
+            return super()._shifts()
         return [(0.0, 0.5, 0.0, -0.5)[(row - ly // 2) % 4] for row in range(ly)]
 
     def _pitch(self) -> tuple[float, float]:
-        half_x, _ = self.half_span
-        column = half_x / (half_x + max(self._shifts()))
+        column = self.half_span[0] / (self.half_span[0] + max(self._shifts()))
         return column, column * math.sqrt(3) / 2
 
 
-TILINGS: dict[str, type[Tiling]] = {
-    tiling.name: tiling for tiling in (Rectangular, Rhombic, Hexagonal, HexagonalRegular)
-}
+TILINGS: dict[str, type[Tiling]] = {each.name: each for each in (Rectangular, Rhombic, Hexagonal, HexagonalRegular)}
 
 
 def build_tiling(name: str, lx: int, ly: int) -> Tiling:
@@ -332,23 +270,29 @@ def build_tiling(name: str, lx: int, ly: int) -> Tiling:
 
 def _check_levels(lx: int, ly: int) -> tuple[int, int]:
     for level in (lx, ly):
-        try:
-            too_small = operator.index(level) < 2
-        except TypeError:
-            raise ValueError(f"levels of a tiling are integers of at least 2, got {level!r}") from None
-        if too_small:
-            raise ValueError(f"levels of a tiling are at least 2, got {level}")
-    lx, ly = operator.index(lx), operator.index(ly)
+        if not issubclass(type(level), numbers.Integral) or level < 2:  # NumPy's integers too
+            raise ValueError(f"levels of a tiling are integers of at least 2, got {level!r}")
     if lx * ly > MAX_GRID:
         raise ValueError(f"levels {lx} x {ly} exceed {MAX_GRID} grid points")
-    return lx, ly
+    return int(lx), int(ly)
 
 
 def _centred(count: int) -> list[float]:
-    """`count` numbers one apart around 0."""
     return [i - (count - 1) / 2 for i in range(count)]
 
 
 def _round_to_grid(values: Tensor, count: int) -> Tensor:
     """Nearest integer (count odd) or half-integer (count even), both without rounding error, in a new tensor."""
     return torch.round(values) if count % 2 else torch.floor(values).add_(0.5)
+
+
+def _snap_axis(values: Tensor, count: int, centre: float = 0.0, step: int = 1) -> Tensor:
+    """Nearest of centre + step * (i - (count-1)/2), i < count; exact for centre k/4 and step 2**k. A new tensor."""
+    if centre:
+        values = values - centre
+    if step != 1:
+        values = values * (1 / step)
+    nearest = _round_to_grid(values, count).clamp_((1 - count) / 2, (count - 1) / 2)
+    if step != 1:
+        nearest *= step
+    return nearest.add_(centre) if centre else nearest

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F  # noqa: N812
-import torchaudio.functional as AF  # noqa: N812
+import torch.nn.functional as F
+import torchaudio.functional as AF
 from torch import Tensor, nn
 
 from q2d2.codec import CodecOutput

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torchaudio.functional as AF  # noqa: N812
+import torchaudio.functional as AF
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
