@@ -81,7 +81,10 @@ def fetch_command(
     part: Annotated[str | None, typer.Option(help="Part of the corpus, such as test-clean.")] = None,
     to: Annotated[Path, typer.Option(help="Folder that receives the corpus.")] = Path("corpora"),
 ) -> None:
-    """Download a corpus, verify its published checksum and unpack it. Interrupted downloads go on where they stopped."""
+    """Download a corpus, verify its published checksum and unpack it.
+
+    Run the same command again after an interruption: the download goes on where it stopped.
+    """
     from evalkit.datasets.fetch import fetch, progress_bar
 
     with progress_bar() as progress:

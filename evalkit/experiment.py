@@ -49,7 +49,7 @@ class DataSection(_Strict):
 
 
 class BackboneSection(_Strict):
-    """A named size of the backbone and changes to it, for instance {size: wavtokenizer, changes: {ratios: [6,5,5,3]}}."""
+    """A named size of the backbone and changes to it: {size: wavtokenizer, changes: {ratios: [6, 5, 5, 3]}}."""
 
     size: str = "wavtokenizer"
     changes: dict[str, Any] = {}

@@ -41,7 +41,7 @@ class TrainConfig:
     weight_decay: float = 0.01
     gradient_clip: float = 1.0
     losses: dict[str, float] = field(
-        default_factory=lambda: {"mel": 1.0, "stft": 0.5, "complex_stft": 4.0, "waveform": 4.0, "commitment": 1.0}
+        default_factory=lambda: {"mel": 1.0, "stft": 0.3, "complex_stft": 16.0, "waveform": 16.0, "commitment": 1.0}
     )
     ema_decay: float = 0.999
     gain_db: tuple[float, float] = (-6.0, 3.0)
