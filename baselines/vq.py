@@ -297,3 +297,11 @@ class VQ(ProjectedBottleneck):
 
     def lookup(self, codes: Tensor) -> Tensor:
         return self.codebook.lookup(codes[..., 0])
+
+    def published_state(self) -> dict[str, Tensor]:
+        own = self.state_dict()
+        # The library keeps a leading dimension for several codebooks at once; the published codebook has none.
+        names = {"inited": own["codebook.initted"][None]}
+        names |= {name: own[f"codebook.{name}"][0] for name in ("cluster_size", "embed", "embed_avg")}
+        projections = {f"vq.layers.0.{name}": value for name, value in own.items() if name.startswith("project_")}
+        return projections | {f"vq.layers.0._codebook.{name}": value for name, value in names.items()}

@@ -56,7 +56,7 @@ def run(
     from evalkit.tables import render_console, summarize
 
     result = run_plan(plan, console, device, workers)
-    console.print(render_console(summarize(result.utterances, result.systems)))
+    console.print(render_console(summarize(result.utterances, result.systems), console.width))
     for plot, reason in result.plots.skipped.items():
         console.print(f"not drawn: {plot} ({reason})", highlight=False)
     for heading, paths in (("tables", result.tables), ("plots", result.plots.files)):

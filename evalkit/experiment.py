@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
@@ -15,6 +16,9 @@ from q2d2.errors import UserError
 from q2d2.training.config import TrainConfig
 
 BUILT_IN = files("evalkit") / "experiments"
+KNOWN_ANSWERS = ("ground-truth", "mulaw-8bit", "noise-10db")
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
+BARE_NULL = 'null without quotes means "nothing" in YAML: write "null"'
 
 
 class ExperimentError(UserError, ValueError):
@@ -32,7 +36,7 @@ class CorpusRef(_Strict):
         name: a registered dataset: sample, librispeech, libritts, ljspeech, folder, ...
         part: such as "test-clean"; None for the dataset's default.
         root: folder of the corpus; None for the environment variable EVALKIT_<NAME>_ROOT.
-        limit: use this many utterances, spread evenly over the sorted list; None for all.
+        limit: use this many utterances, the same ones on every machine, drawn over the whole list; None for all.
     """
 
     name: str
@@ -69,8 +73,9 @@ class SystemSpec(_Strict):
     def model_post_init(self, context: Any) -> None:
         if (self.bottleneck is None) == (self.checkpoint is None):
             raise ValueError("give either bottleneck (to train) or checkpoint (to load)")
-        if self.bottleneck is not None and "name" not in self.bottleneck:
-            raise ValueError("bottleneck needs a name, for instance {name: q2d2, tiling: rhombic, levels: [7, 7]}")
+        if self.bottleneck is not None and not isinstance(self.bottleneck.get("name"), str):
+            example = "bottleneck needs a name, for instance {name: q2d2, tiling: rhombic, levels: [7, 7]}"
+            raise ValueError(BARE_NULL if "name" in self.bottleneck else example)
 
 
 class SpeedSection(_Strict):
@@ -105,13 +110,48 @@ class Experiment(_Strict):
     speed: SpeedSection = SpeedSection()
     examples: int = Field(default=2, ge=0)
 
+    @field_validator("systems", mode="before")
+    @classmethod
+    def _null_is_quoted(cls, systems: Any) -> Any:
+        if isinstance(systems, dict) and None in systems:
+            raise ValueError(BARE_NULL)
+        return systems
+
     @field_validator("systems")
     @classmethod
     def _names_are_file_names(cls, systems: dict[str, SystemSpec]) -> dict[str, SystemSpec]:
         for name in systems:
             if not name or not all(c.isascii() and (c.isalnum() or c in "._-") for c in name) or name[0] in ".-":
                 raise ValueError(f"system name {name!r}: use letters, digits, '.', '_' and '-'")
+            if name in KNOWN_ANSWERS:
+                raise ValueError(f"system name {name!r} is taken by a known-answer system, which every run adds")
         return systems
+
+    @field_validator("metrics")
+    @classmethod
+    def _metrics_differ(cls, metrics: list[str]) -> list[str]:
+        if twice := [name for name in dict.fromkeys(metrics) if metrics.count(name) > 1]:
+            raise ValueError(f"listed twice: {', '.join(twice)}")
+        return metrics
+
+    @field_validator("train")
+    @classmethod
+    def _training_can_work(cls, train: TrainConfig) -> TrainConfig:
+        for name, value in vars(train).items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"train.{name} is {value}: expected a finite number")
+        for name in ("warmup_steps", "num_workers", "weight_decay", "final_learning_rate", "seed"):
+            if getattr(train, name) < 0:
+                raise ValueError(f"train.{name} is {getattr(train, name)}: expected 0 or more")
+        if train.gradient_clip <= 0:
+            raise ValueError(f"train.gradient_clip is {train.gradient_clip}: expected a positive number")
+        if not all(0 <= beta < 1 for beta in train.betas):
+            raise ValueError(f"train.betas is {list(train.betas)}: expected 0 <= beta < 1")
+        if not -math.inf < train.gain_db[0] <= train.gain_db[1] < math.inf:
+            raise ValueError(f"train.gain_db is {list(train.gain_db)}: expected the lower end first")
+        if train.precision not in PRECISIONS:
+            raise ValueError(f"train.precision is {train.precision!r}: expected one of {', '.join(PRECISIONS)}")
+        return train
 
     def resolved(self) -> dict[str, Any]:
         """Plain values for JSON, enough to run again."""
@@ -149,14 +189,15 @@ def _read_yaml(source: str) -> dict[str, Any]:
             text = path.read_text(encoding="utf-8")
         except OSError as error:
             raise ExperimentError(f"experiment file {source} cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise ExperimentError(f"experiment file {source} is not text in UTF-8") from error
     elif source in built_in_experiments():
         text = (BUILT_IN / f"{source}.yaml").read_text(encoding="utf-8")
     else:
         known = built_in_experiments()
-        close = difflib.get_close_matches(source, known, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
         raise ExperimentError(
-            f"no experiment {source!r}.{hint} Built in: {', '.join(known)}; or give the path of a YAML file."
+            f"no experiment {source!r}.{_did_you_mean(source, known)} Built in: {', '.join(known)}; "
+            "or give the path of a YAML file."
         )
     try:
         values = yaml.safe_load(text)
@@ -169,24 +210,55 @@ def _read_yaml(source: str) -> dict[str, Any]:
 
 def _apply(values: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
-    if not separator or not key:
-        raise ExperimentError(f"--set {override!r}: expected key=value, for instance train.steps=200")
     *parents, last = key.split(".")
-    target = values
-    for parent in parents:
-        target = target.setdefault(parent, {})
-        if not isinstance(target, dict):
-            raise ExperimentError(f"--set {override!r}: {parent!r} holds a single value, not keys")
+    if not separator or not all([*parents, last]):
+        raise ExperimentError(f"--set {override!r}: expected key=value, for instance train.steps=200")
     try:
-        target[last] = yaml.safe_load(text)
+        value = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ExperimentError(f"--set {override!r}: the value is not valid YAML") from error
+    target: Any = values
+    for parent, child in zip(parents, [*parents[1:], last], strict=True):
+        place = _place(target, parent, override)
+        if isinstance(target, dict) and target.get(parent) is None:
+            target[parent] = {}
+        target = target[place]
+        if not isinstance(target, dict | list):
+            raise ExperimentError(f"--set {override!r}: {parent!r} holds a single value, no {child!r}")
+    target[_place(target, last, override)] = value
+
+
+def _place(target: dict[str, Any] | list[Any], part: str, override: str) -> Any:
+    """`part` of a dotted key as a key of a mapping, or as the number of a list's entry, counted from 0."""
+    if isinstance(target, dict):
+        return part
+    if not part.isdecimal() or int(part) >= len(target):
+        raise ExperimentError(f"--set {override!r}: {part!r} is no entry of a list of {len(target)}, counted from 0")
+    return int(part)
 
 
 def _describe(error: Any) -> str:
+    """One of pydantic's errors as a clause: the key, what is wrong with it, and what was given."""
     key = ".".join(str(part) for part in error["loc"])
-    kind: Literal["extra_forbidden"] | str = error["type"]
-    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
-        return f"{key} is not a known key"
-    given = f" (given: {error['input']!r})" if kind not in ("missing", "value_error") else ""
-    return f"{key}: {error['msg'].removeprefix('Value error, ')}{given}"
+    if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        known = _known_keys(error["loc"][:-1])
+        return f"{key} is not a known key.{_did_you_mean(str(error['loc'][-1]), known)} Known: {', '.join(known)}."
+    message = error["msg"].removeprefix("Value error, ")
+    if message.startswith(f"{key}."):
+        return message
+    given = "" if error["type"] in ("missing", "value_error") else f" (given: {error['input']!r})"
+    return f"{key}: {message}{given}"
+
+
+def _known_keys(parents: Sequence[str | int]) -> list[str]:
+    """The keys that an experiment may have below `parents`."""
+    kind: Any = Experiment
+    for parent in parents:
+        inner = get_args(kind)  # of dict[str, SystemSpec] and list[CorpusRef]
+        kind = inner[-1] if inner else kind.model_fields[parent].annotation
+    return list(kind.model_fields if issubclass(kind, BaseModel) else kind.__dataclass_fields__)
+
+
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""

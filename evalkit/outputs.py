@@ -167,10 +167,10 @@ def _notes(plan: Plan) -> list[str]:
         tested += f", of which {len(plan.test_utterances)} were scored"
     notes = [*plan.experiment.notes, tested + "."]
     if plan.train:
-        start = f"continued from the backbone checkpoint {train.init_from}" if train.init_from else "from scratch"
+        start = f"continuing from the backbone checkpoint {train.init_from}" if train.init_from else "from scratch"
         seconds = sum(utterance.seconds for utterance in plan.train_utterances)
         notes.append(
-            f"Every system was trained {start} for {train.steps:,} steps of {train.batch_size} x "
+            f"Every system was trained, {start}, for {train.steps:,} steps of {train.batch_size} x "
             f"{train.segment_seconds:g} s on {seconds / 60:.1f} minutes of speech, seed {train.seed}."
         )
     return notes

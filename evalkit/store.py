@@ -7,6 +7,7 @@ any moment loses at most the utterances in hand; a torn last line is dropped whe
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
 import zlib
@@ -15,7 +16,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import filelock
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -76,28 +76,36 @@ class UtteranceRecord:
 
 
 class RunStore:
-    """One run's folder, held by one process at a time.
+    """One run's folder, held by one process at a time (not: by one object within a process).
 
     Args:
         folder: made if missing.
 
     Raises:
-        StoreError: another process holds the folder, or the journal was written by another schema version.
+        StoreError: another process holds the folder, or the journal is damaged or of another schema version.
+        OSError: the folder cannot be made or written.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        self._lock = filelock.FileLock(folder / ".lock")
+        # A record lock, unlike one of flock(2), is not handed on to forked processes: those that read audio ahead
+        # outlive a killed run by seconds and would keep the folder locked.
+        self._lock = (folder / ".lock").open("w")
         try:
-            self._lock.acquire(timeout=0)
-        except filelock.Timeout as error:
+            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
+            self._lock.close()
             raise StoreError(f"{folder} is in use by another run; wait for it or choose another --out") from error
         self._journal = folder / "journal.jsonl"
         self._records: dict[tuple[str, str, str], UtteranceRecord] = {}
         self._speeds: dict[tuple[str, str], dict[str, Any]] = {}
-        self._read_journal()
-        self._file = self._journal.open("a", encoding="utf-8")
+        try:
+            self._read_journal()
+            self._file = self._journal.open("a", encoding="utf-8")
+        except BaseException:
+            self._lock.close()
+            raise
 
     def __enter__(self) -> RunStore:
         return self
@@ -105,8 +113,10 @@ class RunStore:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
-        self._lock.release()
+        try:
+            self._file.close()
+        finally:
+            self._lock.close()
 
     def record(self, system: str, key: str, utterance: str) -> UtteranceRecord | None:
         """The record of an utterance, if there is one with this key."""
@@ -140,25 +150,23 @@ class RunStore:
         return path
 
     def _write(self, entry: dict[str, Any]) -> None:
-        self._file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+        self._file.write(json.dumps(entry) + "\n")
         self._file.flush()
         os.fsync(self._file.fileno())
 
     def _read_journal(self) -> None:
-        if not self._journal.exists():
-            with self._journal.open("w", encoding="utf-8") as file:
-                file.write(json.dumps({"schema_version": SCHEMA_VERSION}) + "\n")
-            return
-        raw = self._journal.read_bytes()
+        raw = self._journal.read_bytes() if self._journal.exists() else b""
         whole = raw[: raw.rfind(b"\n") + 1]
+        if not whole:  # new, or killed within the first line
+            write_atomically(self._journal, json.dumps({"schema_version": SCHEMA_VERSION}) + "\n")
+            return
         if len(whole) < len(raw):
             with self._journal.open("r+b") as file:
                 file.truncate(len(whole))
-        for number, line in enumerate(whole.decode("utf-8").splitlines(), 1):
+        for number, line in enumerate(whole.split(b"\n")[:-1], 1):
             try:
-                entry = json.loads(line)
-                self._take(entry, number)
-            except (json.JSONDecodeError, KeyError, TypeError, zlib.error) as error:
+                self._take(json.loads(line), number)
+            except (ValueError, KeyError, TypeError, AttributeError, zlib.error) as error:
                 raise StoreError(
                     f"{self._journal}, line {number} is damaged ({error}); delete that line to score it again"
                 ) from error

@@ -62,7 +62,10 @@ class GroundTruth:
 
 
 class MuLaw:
-    """8-bit mu-law PCM (ITU-T G.711's companding, mu = 255): good quality at a high bit rate."""
+    """8-bit mu-law PCM (ITU-T G.711's companding, mu = 255): good quality at a high bit rate.
+
+    Its codes are not given out: one a sample would be most of what a run keeps, and how they are used says nothing new.
+    """
 
     name, kind, sample_rate = "mulaw-8bit", "anchor", None
     codebook_sizes: tuple[int, ...] = (256,)

@@ -67,6 +67,14 @@ class Bottleneck(nn.Module, ABC):
     def decode(self, codes: Tensor) -> Tensor:
         """Codes (batch, quantizers, frames) -> quantized latents (batch, dim, frames)."""
 
+    def published_state(self) -> dict[str, Tensor]:
+        """The state under the names and shapes that the published checkpoints give it, relative to their quantizer.
+
+        The tensors share memory with the module's own: read them to export, copy into them to load. A bottleneck that
+        no published model has keeps its own names.
+        """
+        return dict(self.state_dict())
+
 
 class NullBottleneck(Bottleneck):
     """Identity without codes: what the backbone alone can do, the ceiling of every bottleneck.

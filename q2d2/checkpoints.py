@@ -44,6 +44,7 @@ def save_codec(
     }
     weights = folder / (WEIGHTS + ".part")
     save_file(tensors, weights)
+    (folder / CONFIG).unlink(missing_ok=True)  # that of an older checkpoint
     os.replace(weights, folder / WEIGHTS)
     described = {
         "format": FORMAT,
@@ -64,12 +65,12 @@ def load_codec(source: str | Path) -> Codec:
     folder = find_checkpoint(source)
     described = read_description(folder)
     spec = dict(described["bottleneck"])
-    config = CodecConfig(**described["backbone"])
-    codec = Codec(config, build_bottleneck(spec.pop("name"), config.dimension, **spec))
+    config = _backbone(folder, described)
     try:
-        codec.load_state_dict(_read_weights(folder))
-    except RuntimeError as error:
-        raise CheckpointError(f"{folder / WEIGHTS} does not fit {folder / CONFIG}: {error}") from error
+        codec = Codec(config, build_bottleneck(spec.pop("name", ""), config.dimension, **spec))
+    except ValueError as error:
+        raise CheckpointError(f"{folder / CONFIG}: {error}") from error
+    _load_state(codec, _read_weights(folder, described), folder)
     return codec.eval()
 
 
@@ -77,18 +78,19 @@ def load_backbone(codec: Codec, source: str | Path) -> None:
     """Warm start: copy encoder, decoder and head into `codec`, leaving its bottleneck as it is.
 
     Raises:
-        CheckpointError: the checkpoint's backbone has another shape; the message names what differs.
+        CheckpointError: not found, damaged, or of a backbone of another shape; the message names what differs.
     """
     folder = find_checkpoint(source)
-    stored = CodecConfig(**read_description(folder)["backbone"]).to_dict()
+    described = read_description(folder)
+    stored = _backbone(folder, described).to_dict()
     wanted = codec.config.to_dict()
     different = [f"{key} {stored[key]} (wanted {wanted[key]})" for key in wanted if stored[key] != wanted[key]]
     if different:
         raise CheckpointError(f"{folder} holds another backbone: {', '.join(different)}")
-    weights = _read_weights(folder)
+    weights = _read_weights(folder, described)
     for part in BACKBONE:
         own = {key.removeprefix(part + "."): value for key, value in weights.items() if key.startswith(part + ".")}
-        getattr(codec, part).load_state_dict(own)
+        _load_state(codec.get_submodule(part), own, folder)
 
 
 def find_checkpoint(source: str | Path) -> Path:
@@ -113,16 +115,34 @@ def read_description(folder: Path) -> dict[str, Any]:
         CheckpointError: damaged or of another format.
     """
     try:
-        described: dict[str, Any] = json.loads((folder / CONFIG).read_text())
-    except (OSError, json.JSONDecodeError) as error:
+        described: Any = json.loads((folder / CONFIG).read_text())
+    except (OSError, ValueError) as error:  # ValueError: neither JSON nor even text
         raise CheckpointError(f"{folder / CONFIG} cannot be read: {error}") from error
-    if described.get("format") != FORMAT:
-        raise CheckpointError(f"{folder / CONFIG}: format {described.get('format')!r}, this version reads {FORMAT}")
+    found = described.get("format") if isinstance(described, dict) else None
+    if found != FORMAT:
+        raise CheckpointError(f"{folder / CONFIG}: format {found!r}, this version reads {FORMAT}")
+    missing = [key for key in ("backbone", "bottleneck", "weights_sha256", "metadata") if key not in described]
+    if missing:
+        raise CheckpointError(f"{folder / CONFIG} lacks {', '.join(missing)}")
     return described
 
 
-def _read_weights(folder: Path) -> dict[str, torch.Tensor]:
-    expected = read_description(folder)["weights_sha256"]
+def _backbone(folder: Path, described: dict[str, Any]) -> CodecConfig:
+    try:
+        return CodecConfig(**described["backbone"])
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{folder / CONFIG}: backbone: {error}") from error
+
+
+def _load_state(module: torch.nn.Module, state: dict[str, torch.Tensor], folder: Path) -> None:
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise CheckpointError(f"{folder / WEIGHTS} does not fit {folder / CONFIG}: {error}") from error
+
+
+def _read_weights(folder: Path, described: dict[str, Any]) -> dict[str, torch.Tensor]:
+    expected = described["weights_sha256"]
     try:
         found = file_sha256(folder / WEIGHTS)
         if found != expected:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Literal, get_args
+from collections.abc import Callable, Sequence
+from typing import Literal, Self, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from q2d2.bottleneck import Bottleneck, BottleneckOutput
@@ -32,7 +33,8 @@ class Q2D2(Bottleneck):
             gradient by 1/4 on 9-level and 1/3 on 7-level channels. The forward values are the same.
 
     Raises:
-        ValueError: an odd number of levels, a level below 2, or an unknown tiling or gradient.
+        ValueError: an odd number of levels, a level below 2, or an unknown tiling or gradient; or latents or codes of
+            another shape.
     """
 
     half_spans: Tensor
@@ -57,7 +59,7 @@ class Q2D2(Bottleneck):
         self.codebook_sizes = tuple(grid.num_points for grid in self._grids())
         self.project_in = nn.Linear(dim, len(levels))
         self.project_out = nn.Linear(len(levels), dim)
-        self.register_buffer("half_spans", torch.tensor([(level - 1) / 2 for level in levels]), persistent=False)
+        self.register_buffer("half_spans", self._place_half_spans(), persistent=False)
 
     def _grids(self) -> list[Tiling]:
         return [grid for grid in self.tilings if isinstance(grid, Tiling)]
@@ -67,11 +69,9 @@ class Q2D2(Bottleneck):
             unit = self._project_in(latents)
             scaled = unit * (self.half_spans * (1 + SPAN_MARGIN))
             points, codes = self._snap(scaled)
-            if self.gradient == "unit":
-                snapped = (scaled + (points - scaled).detach()) / self.half_spans
-            else:
-                snapped = (unit + (points - unit).detach()) / self.half_spans
-            quantized = self._project_out(snapped)
+            carrier = scaled if self.gradient == "unit" else unit
+            # x - x is exactly 0: the value stays that of the codes, where x + (points - x) would round.
+            quantized = self._project_out((points + (carrier - carrier.detach())) / self.half_spans)
         return BottleneckOutput(quantized.to(latents.dtype), codes, quantized.new_zeros(()))
 
     def encode(self, latents: Tensor) -> Tensor:
@@ -79,8 +79,11 @@ class Q2D2(Bottleneck):
             return self._snap(self._project_in(latents) * (self.half_spans * (1 + SPAN_MARGIN)))[1]
 
     def decode(self, codes: Tensor) -> Tensor:
+        if codes.ndim != 3 or codes.shape[1] != len(self.tilings):
+            raise ValueError(f"codes {tuple(codes.shape)}: expected (batch, {len(self.tilings)}, frames)")
         with torch.autocast(codes.device.type, enabled=False):
-            pairs = [grid.points[codes[:, j]] for j, grid in enumerate(self._grids())]
+            # Unlike points[codes], an embedding refuses negative codes.
+            pairs = [F.embedding(codes[:, j], grid.points) for j, grid in enumerate(self._grids())]
             return self._project_out(torch.cat(pairs, dim=-1) / self.half_spans)
 
     def frame_index(self, codes: Tensor) -> Tensor:
@@ -94,7 +97,25 @@ class Q2D2(Bottleneck):
         strides = [math.prod(self.codebook_sizes[:j]) for j in range(len(self.codebook_sizes))]
         return (codes * torch.tensor(strides, device=codes.device)[:, None]).sum(dim=1)
 
+    def published_state(self) -> dict[str, Tensor]:
+        return {
+            f"quantizer.vq.{name.replace('project_in.', 'project_in.0.')}": tensor
+            for name, tensor in self.state_dict().items()
+        }
+
+    def _place_half_spans(self) -> Tensor:
+        return torch.tensor([(level - 1) / 2 for level in self.levels])
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        was_meta = self.half_spans.is_meta
+        super()._apply(fn, recurse)
+        if was_meta and not self.half_spans.is_meta:  # `to_empty` leaves the memory unset, and no state dict sets it
+            self.half_spans.copy_(self._place_half_spans())
+        return self
+
     def _project_in(self, latents: Tensor) -> Tensor:
+        if latents.ndim != 3 or latents.shape[1] != self.dim:
+            raise ValueError(f"latents {tuple(latents.shape)}: expected (batch, {self.dim}, frames)")
         return torch.tanh(self.project_in(latents.float().transpose(1, 2)))
 
     def _project_out(self, snapped: Tensor) -> Tensor:

@@ -85,12 +85,12 @@ class Codec(nn.Module):
         """Codes (batch, quantizers, frames) -> audio (batch, length), by default frames * hop_length samples.
 
         Raises:
-            ValueError: `length` is more than the codes hold.
+            ValueError: `length` is below 1 or more than the codes hold, or the bottleneck has another number of codes.
         """
-        audio = self._synthesize(self.bottleneck.decode(codes))
-        if length is not None and length > audio.shape[-1]:
-            raise ValueError(f"length {length} asked of codes that hold {audio.shape[-1]} samples")
-        return audio[:, :length]
+        held = codes.shape[-1] * self.hop_length
+        if length is not None and not 1 <= length <= held:
+            raise ValueError(f"length {length} asked of codes that hold {held} samples")
+        return self._synthesize(self.bottleneck.decode(codes))[:, :length]
 
     def _latents(self, audio: Tensor) -> Tensor:
         if audio.dim() != 2 or audio.shape[-1] == 0:

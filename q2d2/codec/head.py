@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Self
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -24,6 +27,13 @@ class ISTFTHead(nn.Module):
         self.n_fft = 4 * hop_length
         self.out = nn.Linear(dim, self.n_fft + 2)
         self.register_buffer("window", torch.hann_window(self.n_fft), persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        was_meta = self.window.is_meta
+        super()._apply(fn, recurse)
+        if was_meta and not self.window.is_meta:  # `to_empty` leaves the memory unset, and no state dict sets it
+            self.window.copy_(torch.hann_window(self.n_fft))
+        return self
 
     def forward(self, features: Tensor) -> Tensor:
         # The spectrum is computed in float32: cos, exp and the FFT lose the phase in half precision.

@@ -81,6 +81,9 @@ class TrainingLog:
         lines = self.path.read_text().splitlines(keepends=True)
         # A kill can leave a last line without its end.
         kept = [line for line in lines[1:] if line.endswith("\n") and int(line.split(",", 1)[0]) <= first_step]
+        if not kept:  # the header may be cut off as well
+            self.path.unlink()
+            return
         part = self.path.with_suffix(".part")
         part.write_text("".join(lines[:1] + kept))
         os.replace(part, self.path)

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,18 @@ class TrainingError(UserError, RuntimeError):
     """Training cannot go on; the message says what happened, where, and what is kept."""
 
 
+@contextmanager
+def _denormals_flushed() -> Iterator[None]:
+    # Gradients of near-silent speech fall below the smallest normal float, where a CPU computes many times slower.
+    before = bool(torch.tensor(1e-40) * 1 == 0)
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)
+
+
+@_denormals_flushed()
 def train(
     backbone: CodecConfig,
     bottleneck: dict[str, Any],
@@ -65,19 +79,28 @@ def train(
         The folder, which holds a checkpoint for `q2d2.checkpoints.load_codec`.
 
     Raises:
-        TrainingError: a loss is not finite, or the folder holds a run with other settings.
+        TrainingError: a loss or a weight is not finite, or the folder holds a run with other settings or data, or a
+            damaged state.
+        UnreadableCorpus: too many files in a row cannot be read.
+        CheckpointError: `config.init_from` cannot be used.
+        ValueError: a setting is out of range, or there are no files.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    settings = {"backbone": backbone.to_dict(), "bottleneck": bottleneck, "train": config.to_dict()}
+    audio_seconds = round(sum(file.frames / file.sample_rate for file in files), 1)
+    settings: dict[str, Any] = {
+        "backbone": backbone.to_dict(),
+        "bottleneck": bottleneck,
+        "train": config.to_dict(),
+        "corpus": {"files": len(files), "audio_seconds": audio_seconds},
+    }
     if config.init_from:
         source = find_checkpoint(config.init_from)
         settings["init_weights_sha256"] = read_description(source)["weights_sha256"]
     if (folder / CONFIG).is_file():
-        _check_settings(folder, read_description(folder)["metadata"]["settings"], settings)
+        _check_same(folder, read_description(folder)["metadata"].get("settings", {}), settings)
+        (folder / STATE).unlink(missing_ok=True)
         return folder
 
-    # Gradients of near-silent speech fall below the smallest normal float, where a CPU computes many times slower.
-    torch.set_flush_denormal(True)
     fabric = Fabric(accelerator="gpu" if device == "cuda" else device, devices=1, precision=config.precision)  # type: ignore[arg-type]
     _seed_everything(config.seed, step=-1)
     options = dict(bottleneck)
@@ -125,27 +148,22 @@ def train(
 
             done = step + 1
             saving = done % config.checkpoint_every == 0 or done == config.steps
+            if saving:  # the gradient of a finite loss need not be finite, and what is saved must be good
+                finite &= torch.stack([weight.isfinite().all() for weight in codec.parameters()]).all()
             if saving or done % config.log_every == 0:
                 values = {key: loss.item() for key, loss in losses.items()}
                 if not finite:
                     raise TrainingError(_non_finite_message(name, done, values, folder))
                 seconds = seconds_before + time.monotonic() - started
                 rate = (done - first_step) / (seconds - seconds_before)
-                if done % config.log_every == 0:
+                if done % config.log_every == 0 or done == config.steps:
                     log.row(done, values, learning_rate, seconds, rate)
                 if saving:
                     save(done, seconds)
 
     final = averaged.module if config.ema_decay else codec
     final.bottleneck.spec = codec.bottleneck.spec
-    audio_seconds = sum(file.frames / file.sample_rate for file in files)
-    described = {
-        "settings": settings,
-        "files": len(files),
-        "audio_seconds": round(audio_seconds, 1),
-        **(metadata or {}),
-    }
-    save_codec(final, folder, described)
+    save_codec(final, folder, {"settings": settings, **settings["corpus"], **(metadata or {})})
     (folder / STATE).unlink(missing_ok=True)
     return folder
 
@@ -192,32 +210,40 @@ def _resume(
     path = folder / STATE
     if not path.exists():
         return 0, 0.0
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    _check_settings(folder, state["settings"], settings)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise TrainingError(f"{path} is damaged ({error}). Delete it to train anew.") from error
+    _check_same(folder, state["settings"], settings)
     codec.load_state_dict(state["codec"])
     averaged.load_state_dict(state["averaged"])
     optimizer.load_state_dict(state["optimizer"])
     return state["step"], state["seconds"]
 
 
-def _check_settings(folder: Path, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Raise TrainingError naming the first difference between the settings of a folder's run and those wanted now."""
-    flat_stored, flat_wanted = (json.loads(json.dumps(settings)) for settings in (stored, wanted))
-    if flat_stored == flat_wanted:
-        return
+def _check_same(folder: Path, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Raise TrainingError naming every difference between what a folder's run was made with and what is wanted now."""
+    # The corpus was not noted by the first runs.
+    there, now = _flat({"corpus": wanted["corpus"], **stored}), _flat(wanted)
     different = [
-        f"{part}.{key}: {flat_stored[part].get(key)!r} there, {flat_wanted[part].get(key)!r} wanted"
-        if isinstance(flat_wanted[part], dict)
-        else f"{part}: {flat_stored.get(part)!r} there, {flat_wanted[part]!r} wanted"
-        for part in flat_wanted
-        for key in (flat_wanted[part] if isinstance(flat_wanted[part], dict) else [part])
-        if flat_stored.get(part) != flat_wanted[part]
-        and (not isinstance(flat_wanted[part], dict) or flat_stored[part].get(key) != flat_wanted[part].get(key))
+        f"{key}: {there.get(key)!r} there, {now.get(key)!r} wanted"
+        for key in {**now, **there}
+        if there.get(key) != now.get(key)
     ]
-    raise TrainingError(
-        f"{folder} holds a run with other settings ({'; '.join(different)}). "
-        "Use another output folder, or delete this one to train anew."
-    )
+    if different:
+        raise TrainingError(
+            f"{folder} holds a run with other settings ({'; '.join(different)}). "
+            "Use another output folder, or delete this one to train anew."
+        )
+
+
+def _flat(settings: dict[str, Any]) -> dict[str, Any]:
+    """{"train": {"steps": 5}} -> {"train.steps": 5}, with values as they come back from JSON."""
+    plain: dict[str, Any] = json.loads(json.dumps(settings))
+    flat: dict[str, Any] = {}
+    for part, value in plain.items():
+        flat |= {f"{part}.{key}": each for key, each in value.items()} if isinstance(value, dict) else {part: value}
+    return flat
 
 
 def _non_finite_message(name: str, step: int, values: dict[str, float], folder: Path) -> str:
@@ -228,6 +254,6 @@ def _non_finite_message(name: str, step: int, values: dict[str, float], folder: 
         else ("No checkpoint had been written yet.")
     )
     return (
-        f"{name}: a loss was not finite at or shortly before step {step} ({shown}). {kept} "
+        f"{name}: a loss or weight was not finite at or shortly before step {step} ({shown}). {kept} "
         "Lower train.learning_rate or train.gradient_clip and use a new output folder."
     )

@@ -60,7 +60,8 @@ class GeneratorLosses(nn.Module):
         n_ffts: window lengths of the scales in samples.
 
     Raises:
-        ValueError: an unknown name or a negative weight.
+        ValueError: an unknown name, a negative weight, or no positive one; in `forward`, audio shorter than half the
+            longest window.
     """
 
     NAMES = ("mel", "stft", "complex_stft", "waveform", "commitment")
@@ -75,6 +76,9 @@ class GeneratorLosses(nn.Module):
             if weight < 0:
                 raise ValueError(f"loss {name!r}: weight {weight} is negative")
         self.weights = {name: weight for name, weight in weights.items() if weight > 0}
+        if not self.weights:
+            raise ValueError("no loss has a positive weight")
+        self.shortest = max(n_ffts) // 2 + 1  # samples that the reflection at both ends needs
         # At most one band per five bins, as more would leave the lowest bands empty.
         self.scales = nn.ModuleList(SpectralScale(sample_rate, n_fft, min(100, n_fft // 10)) for n_fft in n_ffts)
 
@@ -82,6 +86,8 @@ class GeneratorLosses(nn.Module):
         """Codec output and target (batch, samples) -> {name: weighted loss}; training minimizes their sum."""
         losses = {"waveform": F.l1_loss(output.audio, target), "commitment": output.loss}
         if {"mel", "stft", "complex_stft"} & set(self.weights):
+            if target.shape[-1] < self.shortest:
+                raise ValueError(f"spectral losses need {self.shortest} samples, segments have {target.shape[-1]}")
             per_scale = [self._spectral(scale, output.audio, target) for scale in self.scales]
             losses |= {name: torch.stack([scale[name] for scale in per_scale]).mean() for name in per_scale[0]}
         return {name: weight * losses[name] for name, weight in self.weights.items()}

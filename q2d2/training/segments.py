@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from q2d2.audio import AudioError, read_audio
+from q2d2.errors import UserError
 
 MAX_DRAWS = 20
 
@@ -28,6 +29,13 @@ class AudioFile:
     sample_rate: int
 
 
+class UnreadableCorpus(UserError, RuntimeError):
+    """So many files cannot be read that something is wrong with the corpus.
+
+    Unlike AudioError it takes one argument, as errors that cross from a worker process of a DataLoader must.
+    """
+
+
 class Segment(NamedTuple):
     """audio: (samples,) or, in a batch, (batch, samples); problems: files that could not be read and were redrawn."""
 
@@ -39,7 +47,8 @@ class SegmentDataset(Dataset[Segment]):
     """Endless random segments: item i is the same in every run, process and order of reading.
 
     Files are drawn in proportion to their duration, positions uniformly. Files shorter than a segment are padded
-    with zeros at the end. A file that cannot be read is reported in `Segment.problems` and another one drawn.
+    with zeros at the end. A file that cannot be read is reported in `Segment.problems` and another one drawn;
+    MAX_DRAWS of them in a row raise UnreadableCorpus.
 
     Args:
         files: the corpus.
@@ -75,7 +84,7 @@ class SegmentDataset(Dataset[Segment]):
                 return Segment(self._read(file, position) * gain, tuple(problems))
             except AudioError as error:
                 problems.append(str(error))
-        raise AudioError(file.path, f"and {MAX_DRAWS - 1} other draws in a row cannot be read; check the corpus")
+        raise UnreadableCorpus(f"{MAX_DRAWS} files in a row cannot be read, the last one: {problems[-1]}")
 
     def _read(self, file: AudioFile, position: float) -> Tensor:
         wanted = math.ceil(self.samples * file.sample_rate / self.sample_rate)

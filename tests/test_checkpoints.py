@@ -1,0 +1,204 @@
+"""Checkpoints: saved and loaded to the bit, whole or not at all, damage named; warm start."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from q2d2 import checkpoints
+from q2d2.bottleneck import build_bottleneck
+from q2d2.checkpoints import (
+    CONFIG,
+    WEIGHTS,
+    CheckpointError,
+    find_checkpoint,
+    load_backbone,
+    load_codec,
+    read_description,
+    save_codec,
+    write_atomically,
+)
+from q2d2.codec import Codec, CodecConfig
+
+SMALL = CodecConfig(
+    sample_rate=8000, ratios=(2, 2), num_filters=2, dimension=8, lstm_layers=1, decoder_dim=32,
+    decoder_intermediate=8, decoder_layers=1,
+)  # fmt: skip
+BOTTLENECKS: dict[str, dict[str, Any]] = {
+    "null": {},
+    "q2d2": {"tiling": "hexagonal", "levels": [5, 4], "gradient": "published"},
+    "vq": {"codebook_size": 5, "codebook_dim": 3},
+    "rvq": {"codebook_size": 5, "num_quantizers": 2},
+    "fsq": {"levels": [5, 4]},
+}
+
+
+def trained(bottleneck: str, seed: int = 0) -> Codec:
+    torch.manual_seed(seed)
+    codec = Codec(SMALL, build_bottleneck(bottleneck, SMALL.dimension, **BOTTLENECKS[bottleneck]))
+    codec.train()(torch.randn(1, 200))  # initializes codebooks
+    return codec.eval()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    save_codec(trained("q2d2"), tmp_path / "saved", {"steps": 7})
+    return tmp_path / "saved"
+
+
+@pytest.mark.parametrize("bottleneck", BOTTLENECKS)
+def test_saved_codec_loads_to_the_bit(bottleneck: str, tmp_path: Path) -> None:
+    codec = trained(bottleneck)
+    save_codec(codec, tmp_path / "deep" / "folder", {"note": "ü"})
+    loaded = load_codec(tmp_path / "deep" / "folder")
+    assert not loaded.training
+    assert loaded.bottleneck.spec == codec.bottleneck.spec
+    assert loaded.config == codec.config
+    assert loaded.state_dict().keys() == codec.state_dict().keys()
+    for name, tensor in codec.state_dict().items():
+        assert torch.equal(tensor, loaded.state_dict()[name]), name
+    audio = torch.randn(2, 123)
+    assert torch.equal(codec(audio).audio, loaded(audio).audio)
+    assert read_description(tmp_path / "deep" / "folder")["metadata"] == {"note": "ü"}
+    assert sorted(os.listdir(tmp_path / "deep" / "folder")) == [CONFIG, WEIGHTS]
+
+
+def test_half_precision_files_load_as_float32(tmp_path: Path) -> None:
+    codec = trained("vq")
+    save_codec(codec, tmp_path / "full")
+    save_codec(codec, tmp_path / "half", dtype=torch.float16)
+    assert (tmp_path / "half" / WEIGHTS).stat().st_size < 0.7 * (tmp_path / "full" / WEIGHTS).stat().st_size
+    stored = load_file(tmp_path / "half" / WEIGHTS)
+    assert {tensor.dtype for tensor in stored.values()} == {torch.float16, torch.bool}  # bool: "initialized"
+    loaded = load_codec(tmp_path / "half")
+    for name, tensor in loaded.state_dict().items():
+        expected = codec.state_dict()[name]
+        assert tensor.dtype == expected.dtype
+        assert torch.equal(tensor, expected.half().float() if expected.is_floating_point() else expected), name
+    assert all(tensor.dtype != torch.float16 for tensor in codec.state_dict().values())  # the codec itself is unchanged
+
+
+def test_description_comes_last(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever writing stops, a folder with a description holds a whole checkpoint, also over an older one."""
+    moved: list[str] = []
+    replace = os.replace
+
+    def stop_at(number: int) -> Callable[[Any, Any], None]:
+        def step(source: Any, target: Any) -> None:
+            moved.append(Path(target).name)
+            if len(moved) == number:
+                raise KeyboardInterrupt
+            replace(source, target)
+
+        return step
+
+    other = trained("q2d2", seed=1)
+    for number in (1, 2):
+        moved.clear()
+        monkeypatch.setattr(os, "replace", stop_at(number))
+        with pytest.raises(KeyboardInterrupt):
+            save_codec(other, folder)
+        assert moved == [WEIGHTS, CONFIG][:number]
+        with pytest.raises(CheckpointError, match="no checkpoint"):
+            load_codec(folder)
+        monkeypatch.setattr(os, "replace", replace)
+        save_codec(trained("q2d2"), folder)
+        load_codec(folder)
+
+
+def test_text_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file.json"
+    write_atomically(path, "old")
+
+    def fail(source: Any, target: Any) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(path, "new")
+    assert path.read_text() == "old"
+
+
+@pytest.mark.parametrize("position", [0, 100, -1])
+def test_one_damaged_byte_is_noticed(folder: Path, position: int) -> None:
+    data = bytearray((folder / WEIGHTS).read_bytes())
+    data[position] ^= 1
+    (folder / WEIGHTS).write_bytes(data)
+    for load in (load_codec, lambda source: load_backbone(trained("null"), source)):
+        with pytest.raises(CheckpointError, match=rf"{WEIGHTS} is damaged: sha256 \w+, {CONFIG} says"):
+            load(folder)
+
+
+def test_missing_weights_are_named(folder: Path) -> None:
+    (folder / WEIGHTS).unlink()
+    with pytest.raises(CheckpointError, match=rf"{WEIGHTS} cannot be read"):
+        load_codec(folder)
+
+
+def test_missing_checkpoint_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=rf"no checkpoint .*nowhere.*expected a folder with {CONFIG}"):
+        find_checkpoint(tmp_path / "nowhere")
+
+
+def test_shipped_checkpoints_go_by_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "PRETRAINED", folder.parent)
+    assert find_checkpoint("saved") == folder
+    with pytest.raises(CheckpointError, match="or a shipped one: saved"):
+        find_checkpoint("sawed")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d | {"format": 99}, "format 99, this version reads 1"),
+        (lambda d: [d], "format None, this version reads 1"),
+        (lambda d: {"format": 1, "metadata": {}}, "lacks backbone, bottleneck, weights_sha256"),
+        (lambda d: d | {"backbone": d["backbone"] | {"depth": 3}}, "backbone: .*depth"),
+        (lambda d: d | {"backbone": d["backbone"] | {"ratios": [0]}}, r"backbone: ratios \(0,\)"),
+        (lambda d: d | {"bottleneck": {"name": "qed"}}, "unknown bottleneck 'qed'"),
+        (lambda d: d | {"bottleneck": {"name": "q2d2", "levels": [5]}}, "even number of levels"),
+        (lambda d: d | {"bottleneck": {"name": "q2d2", "levels": [5, 4, 5, 4]}}, "(?s)does not fit .*project_in"),
+        (lambda d: d | {"bottleneck": {"name": "null"}}, "(?s)does not fit .*project_in"),
+    ],
+)
+def test_wrong_descriptions_are_named(folder: Path, change: Callable[[Any], Any], message: str) -> None:
+    described = json.loads((folder / CONFIG).read_text())
+    (folder / CONFIG).write_text(json.dumps(change(described)))
+    with pytest.raises(CheckpointError, match=message):
+        load_codec(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe"])
+def test_damaged_description_is_named(folder: Path, content: bytes) -> None:
+    (folder / CONFIG).write_bytes(content)
+    with pytest.raises(CheckpointError, match=rf"{CONFIG} cannot be read"):
+        load_codec(folder)
+
+
+@pytest.mark.parametrize("bottleneck", ["null", "vq", "fsq", "q2d2"])
+def test_warm_start_takes_the_backbone_and_leaves_the_bottleneck(folder: Path, bottleneck: str) -> None:
+    source, codec = load_codec(folder), trained(bottleneck, seed=5)
+    before = {name: tensor.clone() for name, tensor in codec.state_dict().items()}
+    load_backbone(codec, folder)
+    for name, tensor in codec.state_dict().items():
+        own = name.startswith("bottleneck.")
+        assert torch.equal(tensor, before[name] if own else source.state_dict()[name]), name
+    # What was there before differed, or the lines above would show nothing.
+    name = "decoder.embed.weight"
+    assert not torch.equal(before[name], source.state_dict()[name])
+
+
+def test_warm_start_from_another_shape_names_the_difference(folder: Path) -> None:
+    config = CodecConfig(**SMALL.to_dict() | {"ratios": (4, 1), "decoder_layers": 2})
+    codec = Codec(config, build_bottleneck("null", config.dimension))
+    with pytest.raises(
+        CheckpointError, match=r"another backbone: ratios \[2, 2\] \(wanted \[4, 1\]\), decoder_layers 1 \(wanted 2\)"
+    ):
+        load_backbone(codec, folder)
