@@ -7,6 +7,8 @@ changes in eval mode, replaces dead codes by a rule free of the batch size, and 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -192,7 +194,7 @@ def _forget_ready(codebook: EmaCodebook, incompatible_keys: object) -> None:
     codebook._known_ready = False  # what was loaded may be untrained
 
 
-class ProjectedBottleneck(Bottleneck):
+class ProjectedBottleneck(Bottleneck, ABC):
     """Project each frame to `inner_dim` channels, quantize it there, project back; the frame of VQ, RVQ and FSQ.
 
     Subclasses implement `quantize`, `nearest` and `lookup` on frames (batch, frames, inner_dim) float32. The value of
@@ -209,17 +211,17 @@ class ProjectedBottleneck(Bottleneck):
         self.project_in: nn.Module = nn.Linear(dim, inner_dim) if project else nn.Identity()
         self.project_out: nn.Module = nn.Linear(inner_dim, dim) if project else nn.Identity()
 
+    @abstractmethod
     def quantize(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Frames -> chosen vectors, what carries their gradient (both like frames), codes (batch, frames, q), loss."""
-        raise NotImplementedError
 
+    @abstractmethod
     def nearest(self, frames: Tensor) -> Tensor:
         """Frames -> codes (batch, frames, quantizers) int64, without side effects in any mode."""
-        raise NotImplementedError
 
+    @abstractmethod
     def lookup(self, codes: Tensor) -> Tensor:
         """Codes (batch, frames, quantizers) -> vectors (batch, frames, inner_dim) float32."""
-        raise NotImplementedError
 
     def forward(self, latents: Tensor) -> BottleneckOutput:
         with torch.autocast(latents.device.type, enabled=False):

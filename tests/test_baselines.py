@@ -358,7 +358,20 @@ def test_more_quantizers_mean_less_error() -> None:
     assert errors[0] > errors[1] > errors[2]
 
 
-def test_commitment_weight_scales_the_loss() -> None:
+def test_loss_is_the_weighted_mean_commitment_of_the_stages_used() -> None:
+    bottleneck = RVQ(DIM, codebook_size=16, num_quantizers=3, commitment_weight=0.7, quantizer_dropout=False).train()
+    bottleneck(latents_of(0))
+    bottleneck.codebooks.eval()  # frozen, so that what is looked up now is what the step used
+    latents = latents_of(1).requires_grad_()
+    output = bottleneck(latents)
+    residual, errors = latents.transpose(1, 2), []
+    for stage, codebook in enumerate(bottleneck.codebooks):
+        residual = residual - codebook.lookup(output.codes[:, stage])
+        errors.append(residual.square().mean())
+    torch.testing.assert_close(output.loss, 0.7 * torch.stack(errors).mean())
+    (gradient,) = torch.autograd.grad(output.loss, latents)
+    assert gradient.abs().sum() > 0
+
     losses = []
     for weight in (0.0, 1.0, 3.0):
         torch.manual_seed(0)
@@ -435,7 +448,16 @@ def run_rank(rank: int, folder: Path) -> None:
     exact = VQ(DIM, codebook_size=8, dead_code_fraction=0)
     exact.load_state_dict(torch.load(folder / "start.pt", weights_only=True))
     exact.train()(latents_of(50)[2 * rank : 2 * rank + 2])
-    torch.save({"trained": trained_state, "depths": depths, "exact": exact.state_dict()}, folder / f"rank{rank}.pt")
+
+    # 20 of 40 codes die; rank 0 has vectors for its half of them, rank 1 for 6.
+    dying = EmaCodebook(3, 40, 0.5, 2, 0.5).train()
+    dying.quantize(torch.randn(1, 60, 3))
+    dying.cluster_size[0] = torch.where(torch.arange(40) < 20, 0.0, 10.0)
+    offered = torch.randn(30 if rank == 0 else 6, 3)
+    dying.expire_codes_(offered[None])
+
+    result = {"trained": trained_state, "depths": depths, "exact": exact.state_dict()}
+    torch.save({**result, "offered": offered, "dying": dying.state_dict()}, folder / f"rank{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -468,6 +490,15 @@ def test_two_processes_learn_one_codebook(tmp_path: Path) -> None:
     for name, value in alone.codebook.state_dict().items():
         torch.testing.assert_close(first["exact"][f"codebook.{name}"], value, atol=1e-6, rtol=1e-5)
         assert torch.equal(first["exact"][f"codebook.{name}"], second["exact"][f"codebook.{name}"]), name
+
+    for name, value in first["dying"].items():
+        assert torch.equal(value, second["dying"][name]), name
+    taken = torch.cat([(rank["offered"][:, None] == first["dying"]["embed"][0]).all(-1) for rank in (first, second)])
+    assert [int(taken[:30].sum()), int(taken[30:].sum())] == [10, 6]
+    assert taken.sum(dim=0).max() == taken.sum(dim=1).max() == 1  # no vector and no code twice
+    usage = first["dying"]["cluster_size"][0]
+    assert usage[taken.any(dim=0)].tolist() == pytest.approx([36 / 40] * 16)  # uniform usage of both ranks' 36 vectors
+    assert int((usage == 0).sum()) == 4  # left for the next batch
 
 
 if __name__ == "__main__":
