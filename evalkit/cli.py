@@ -4,13 +4,32 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from q2d2.errors import UserError
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from evalkit.outputs import RunResult
+
+
+class _Interruptible(TyperGroup):
+    """Says how to go on where Ctrl-C would only say "Aborted"."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            typer.echo("interrupted; run the same command again to go on", err=True)
+            sys.exit(130)
+
+
 app = typer.Typer(
+    cls=_Interruptible,
     help="Honest comparison of neural speech-codec bottlenecks: train or load, reconstruct, score, compare.",
     epilog="Start with: evalkit run quick",
     no_args_is_help=True,
@@ -23,22 +42,23 @@ app.add_typer(data_app, name="data")
 
 @app.command(
     epilog="Examples:  evalkit run quick  |  evalkit run librispeech --dry-run  |  "
-    "evalkit run my.yaml --set train.steps=200 --set data.test.limit=20"
+    "evalkit run tiny --set data.test.root=~/corpora --set train.steps=200 --out runs/short"
 )
 def run(
     experiment: Annotated[str, typer.Argument(help="Built-in name (see `evalkit experiments`) or a YAML file.")],
     set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value; may be repeated.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a value of the experiment; may be repeated."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; default: runs/<name of the experiment>.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     workers: Annotated[int | None, typer.Option(help="Scoring processes; default: one per core.", min=1)] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop; nothing is written.")] = False,
 ) -> None:
     """Train or load every system of EXPERIMENT, score it on the test set, and write tables and plots.
 
     The plan is printed first. Run the same command again after an interruption: finished work is skipped, and scores
-    that failed are tried again.
+    that failed are tried again. The exit status is 1 if a score is missing.
     """
     from rich.console import Console
 
@@ -53,17 +73,34 @@ def run(
         return
 
     from evalkit.runner import run as run_plan
-    from evalkit.tables import render_console, summarize
 
     result = run_plan(plan, console, device, workers)
+    _show(result, console)
+    if result.num_failed:
+        raise typer.Exit(1)
+
+
+def _show(result: RunResult, console: Console) -> None:
+    from evalkit.tables import render_console, summarize
+
+    def line(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    console.print()
     console.print(render_console(summarize(result.utterances, result.systems), console.width))
     for plot, reason in result.plots.skipped.items():
-        console.print(f"not drawn: {plot} ({reason})", highlight=False)
-    for heading, paths in (("tables", result.tables), ("plots", result.plots.files)):
-        console.print(f"{heading}:", *(f"\n  {path}" for path in paths), highlight=False, soft_wrap=True)
+        line(f"not drawn: {plot} ({reason})")
+    line("tables:")
+    for path in result.tables:
+        line(f"  {path}")
+    line("plots, each as SVG beside it:")
+    for path in result.plots.files:
+        if path.suffix == ".png":
+            line(f"  {path}")
     if result.num_failed:
-        console.print(f"{result.num_failed} of {len(result.utterances)} scores failed; the table names the reasons")
-        raise typer.Exit(1)
+        line(f"{result.num_failed:,} of {len(result.utterances):,} scores are missing:")
+        for failure in result.failures():
+            line(f"  {failure}")
 
 
 @app.command()
@@ -115,7 +152,8 @@ def main() -> None:
     """Entry point: what the user can mend is one line and exit status 1, never a traceback."""
     try:
         app()
-    except KeyboardInterrupt:
-        sys.exit("interrupted; run the same command again to go on")
     except UserError as error:
         sys.exit(f"evalkit: {error}")
+    except OSError as error:  # a full disk, a folder that may not be written, a lost connection
+        where = f"{error.filename}: " if error.filename else ""
+        sys.exit(f"evalkit: {where}{error.strerror or error}")

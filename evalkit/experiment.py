@@ -218,13 +218,13 @@ def _apply(values: dict[str, Any], override: str) -> None:
     except yaml.YAMLError as error:
         raise ExperimentError(f"--set {override!r}: the value is not valid YAML") from error
     target: Any = values
-    for parent, child in zip(parents, [*parents[1:], last], strict=True):
+    for parent in parents:
         place = _place(target, parent, override)
-        if isinstance(target, dict) and target.get(parent) is None:
-            target[parent] = {}
+        if isinstance(target, dict) and target.get(place) is None:
+            target[place] = {}
         target = target[place]
         if not isinstance(target, dict | list):
-            raise ExperimentError(f"--set {override!r}: {parent!r} holds a single value, no {child!r}")
+            raise ExperimentError(f"--set {override!r}: {parent!r} holds a single value, not keys")
     target[_place(target, last, override)] = value
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from evalkit.codes import CodeUsage
 from evalkit.datasets import Utterance
 from evalkit.plan import Plan
 from evalkit.plots import DrawnPlots, draw_plots
-from evalkit.store import UTTERANCE_COLUMNS, RunStore
-from evalkit.systems import CodecSystem, System
+from evalkit.store import UTTERANCE_COLUMNS, RunStore, UtteranceRecord
+from evalkit.systems import CodecSystem, GroundTruth, System
 from evalkit.tables import write_tables
+
+MAX_LEFT_OUT = 5
 
 
 @dataclass(frozen=True)
@@ -41,47 +44,70 @@ class RunResult:
         """Scores that are not numbers."""
         return int((self.utterances["status"] != "ok").sum())
 
+    def failures(self, most: int = 10) -> list[str]:
+        """Which scores are missing and why, one line a metric, system and reason, at most `most` lines."""
+        lost = self.utterances[self.utterances["status"] != "ok"]
+        lines = []
+        for (metric, system, detail), rows in lost.groupby(["metric", "system", "detail"], sort=False):
+            first, further = rows["utterance"].iloc[0], len(rows) - 1
+            lines.append(f"{metric} of {system}, {first}{f' and {further} more' if further else ''}: {detail}")
+        return lines if len(lines) <= most else [*lines[: most - 1], f"and {len(lines) - most + 1} further reasons"]
+
+
+@dataclass(frozen=True)
+class ScoredSystem:
+    """What a run knows of a system once it is scored.
+
+    Attributes:
+        row: of systems.parquet.
+        records: of the test set's utterances, in their order.
+        usage: the codes of all of them, counted.
+    """
+
+    row: dict[str, Any]
+    records: tuple[UtteranceRecord, ...]
+    usage: CodeUsage
+
+    @property
+    def name(self) -> str:
+        return str(self.row["system"])
+
 
 def example_path(folder: Path, utterance: str, system: str) -> Path:
     """Where the audio of an example utterance is kept."""
     return folder / "audio" / utterance.replace("/", "_") / f"{system}.flac"
 
 
-def count_codes(plan: Plan, store: RunStore, system: System, key: str) -> CodeUsage:
-    """The codes of all scored utterances of a system, counted."""
-    usage = CodeUsage(system.codebook_sizes)
-    for utterance in plan.test_utterances:
-        record = store.record(system.name, key, utterance.id)
-        if record is not None and record.codes is not None:
-            usage.add(record.codes)
-    return usage
-
-
-def system_row(
+def scored_system(
     dataset: str,
     system: System,
-    usage: CodeUsage,
+    records: Sequence[UtteranceRecord],
     described: dict[str, Any] | None,
     speed: dict[str, Any] | None,
-) -> dict[str, Any]:
-    """One row of systems.parquet.
+) -> ScoredSystem:
+    """Count a system's codes and make its row.
 
     Args:
         dataset: as named in rows.
         system: ready to reconstruct.
-        usage: its codes over the test set.
+        records: of all test utterances.
         described: its checkpoint's JSON; None for a known-answer system.
-        speed: what was measured of it; None for a known-answer system.
+        speed: what was measured of it; None for a known-answer system, or where no utterance could be read.
     """
-    row: dict[str, Any] = {"system": system.name, "kind": system.kind, "dataset": dataset}
+    usage = CodeUsage(system.codebook_sizes)
+    for record in records:
+        if record.codes is not None:
+            usage.add(record.codes)
     coded = bool(system.codebook_sizes)
+    rated = coded and system.frame_rate is not None
+    row: dict[str, Any] = {"system": system.name, "kind": system.kind, "dataset": dataset}
     row |= {
         "bottleneck": json.dumps(described["bottleneck"]) if described else None,
         "codebook_sizes": list(system.codebook_sizes) if coded else None,
         "frame_rate": system.frame_rate,
         "bits_per_frame": usage.bits_per_frame if coded else None,
-        "bitrate": usage.bits_per_frame * system.frame_rate if coded and system.frame_rate else None,
-        "tokens_per_second": len(system.codebook_sizes) * system.frame_rate if coded and system.frame_rate else None,
+        "bitrate": usage.bits_per_frame * system.frame_rate if rated else None,
+        "tokens_per_second": len(system.codebook_sizes) * system.frame_rate if rated else None,
     }
     row |= usage.summary(system.frame_rate)
     row |= {name: speed and speed[name] for name in ("rtf_encode", "rtf_decode", "rtf_detail")}
@@ -90,7 +116,7 @@ def system_row(
         "train_steps": described and described["metadata"].get("settings", {}).get("train", {}).get("steps"),
         "checkpoint_sha256": described and described["weights_sha256"],
     }
-    return row
+    return ScoredSystem(row, tuple(records), usage)
 
 
 def _num_parameters(system: System) -> int | None:
@@ -99,64 +125,53 @@ def _num_parameters(system: System) -> int | None:
     return sum(parameter.numel() for parameter in system.codec.parameters())
 
 
-def write_outputs(
-    plan: Plan, store: RunStore, keys: dict[str, str], rows: list[dict[str, Any]], usages: dict[str, CodeUsage]
-) -> RunResult:
-    """Write rows, tables and plots from what the store holds.
-
-    Args:
-        plan, store: of the run.
-        keys: system -> key of its records, in the order of the tables.
-        rows: of systems.parquet, in the same order.
-        usages: system -> its codes over the test set.
-    """
-    utterances = pd.DataFrame(_utterance_rows(plan, store, keys), columns=list(UTTERANCE_COLUMNS))
+def write_outputs(plan: Plan, store: RunStore, scored: Sequence[ScoredSystem]) -> RunResult:
+    """Write rows, tables and plots of `scored`, systems in the order of the tables."""
+    utterances = pd.DataFrame(_utterance_rows(plan, scored), columns=list(UTTERANCE_COLUMNS))
     utterances["value"] = utterances["value"].astype("float64")
-    systems = pd.DataFrame(rows)
-    codes = pd.DataFrame(_code_rows(usages), columns=["system", "quantizer", "code", "count"])
+    systems = pd.DataFrame([system.row for system in scored])
+    codes = pd.DataFrame(_code_rows(scored), columns=["system", "quantizer", "code", "count"])
     for name, frame in (("utterances", utterances), ("systems", systems), ("codes", codes)):
         store.write_frame(frame, name)
     title = plan.experiment.title or plan.experiment.name
     tables = write_tables(utterances, systems, plan.folder / "tables", title, _notes(plan))
-    training = {
-        name: pd.read_csv(path) for name in keys if (path := plan.folder / "training" / f"{name}.csv").is_file()
-    }
+    logs = {system.name: plan.folder / "training" / f"{system.name}.csv" for system in scored}
+    training = {name: pd.read_csv(path) for name, path in logs.items() if path.is_file()}
     example = plan.test_utterances[0] if plan.experiment.examples else None
     plots = draw_plots(
-        utterances, systems, codes, training, _signals(plan, example, list(keys)), plan.folder / "plots",
+        utterances, systems, codes, training, _signals(plan, example, scored), plan.folder / "plots",
         f"{plan.dataset} {example.id}" if example else "",
     )  # fmt: skip
     return RunResult(plan.folder, utterances, systems, tables, plots)
 
 
-def _utterance_rows(plan: Plan, store: RunStore, keys: dict[str, str]) -> list[tuple[Any, ...]]:
-    rows = []
-    for system, key in keys.items():
-        for utterance in plan.test_utterances:
-            record = store.record(system, key, utterance.id)
-            for score in record.scores if record else ():
-                rows.append(
-                    (system, plan.dataset, utterance.id, utterance.speaker, score.metric, score.value, score.status,
-                     score.detail, score.seconds)
-                )  # fmt: skip
-    return rows
-
-
-def _code_rows(usages: dict[str, CodeUsage]) -> list[tuple[str, int, int, int]]:
+def _utterance_rows(plan: Plan, scored: Sequence[ScoredSystem]) -> list[tuple[Any, ...]]:
     return [
-        (system, quantizer, code, int(count))
-        for system, usage in usages.items()
-        for quantizer, counts in enumerate(usage.counts)
+        (system.name, plan.dataset, utterance.id, utterance.speaker, score.metric, score.value, score.status,
+         score.detail, score.seconds)
+        for system in scored
+        for utterance, record in zip(plan.test_utterances, system.records, strict=True)
+        for score in record.scores
+    ]  # fmt: skip
+
+
+def _code_rows(scored: Sequence[ScoredSystem]) -> list[tuple[str, int, int, int]]:
+    return [
+        (system.name, quantizer, code, int(count))
+        for system in scored
+        if system.usage.frames  # no rows, rather than rows of zeros, where no codes were seen
+        for quantizer, counts in enumerate(system.usage.counts)
         for code, count in enumerate(counts)
     ]
 
 
-def _signals(plan: Plan, example: Utterance | None, systems: list[str]) -> dict[str, Any]:
-    """Name -> (audio, rate) of the first example, from the files kept of it."""
+def _signals(plan: Plan, example: Utterance | None, scored: Sequence[ScoredSystem]) -> dict[str, Any]:
+    """Name -> (audio, rate) of the first example, original and codecs, from the files kept of it."""
     if example is None:
         return {}
-    paths = {system: example_path(plan.folder, example.id, system) for system in systems}
-    return {system: soundfile.read(path, dtype="float32") for system, path in paths.items() if path.is_file()}
+    shown = [system.name for system in scored if system.row["kind"] == "codec" or system.name == GroundTruth.name]
+    paths = {name: example_path(plan.folder, example.id, name) for name in shown}
+    return {name: soundfile.read(path, dtype="float32") for name, path in paths.items() if path.is_file()}
 
 
 def _notes(plan: Plan) -> list[str]:
@@ -166,6 +181,10 @@ def _notes(plan: Plan) -> list[str]:
     if len(plan.test_utterances) < len(plan.test.utterances):
         tested += f", of which {len(plan.test_utterances)} were scored"
     notes = [*plan.experiment.notes, tested + "."]
+    if plan.test.problems:
+        shown = "; ".join(f"{problem.path.name}: {problem.reason}" for problem in plan.test.problems[:MAX_LEFT_OUT])
+        further = len(plan.test.problems) - MAX_LEFT_OUT
+        notes.append(f"Left out, unusable: {shown}{f'; and {further} more' if further > 0 else ''}.")
     if plan.train:
         start = f"continuing from the backbone checkpoint {train.init_from}" if train.init_from else "from scratch"
         seconds = sum(utterance.seconds for utterance in plan.train_utterances)

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from evalkit.datasets import Corpus, Utterance, load_corpus
-from evalkit.experiment import CorpusRef, Experiment, ExperimentError
+from evalkit.experiment import KNOWN_ANSWERS, CorpusRef, Experiment, ExperimentError
 from evalkit.metrics import METRICS
-from q2d2.bottleneck import build_bottleneck
+from q2d2.bottleneck import NullBottleneck, build_bottleneck
 from q2d2.checkpoints import CONFIG, find_checkpoint, read_description
-from q2d2.codec import CodecConfig, codec_config
-from q2d2.registry import UnknownName
+from q2d2.codec import Codec, CodecConfig, CodecOutput, codec_config
+from q2d2.training.loop import STATE
+from q2d2.training.losses import GeneratorLosses
 from q2d2.training.segments import AudioFile
 
 
@@ -77,54 +81,124 @@ class Plan:
     def train_files(self) -> list[AudioFile]:
         return [AudioFile(u.path, u.frames, u.sample_rate) for u in self.train_utterances]
 
+    @property
+    def training(self) -> dict[str, Any]:
+        """All that the trained systems depend on, in plain values: it must not change within a run's folder."""
+        resolved = self.experiment.resolved()
+        files = [(u.id, u.frames, u.sample_rate) for u in self.train_utterances]
+        return {
+            "backbone": resolved["backbone"],
+            "train": resolved["train"],
+            "files_sha256": hashlib.sha256(json.dumps(files).encode()).hexdigest(),
+            "bottleneck": {system.name: system.bottleneck for system in self.systems if system.checkpoint is None},
+        }
+
+    def state_of(self, system: PlannedSystem) -> str:
+        """What is to be done for a system: "load FOLDER", "trained already", "go on training" or "train"."""
+        if system.checkpoint is not None:
+            return f"load {system.checkpoint}"
+        folder = self.folder / "checkpoints" / system.name
+        if (folder / CONFIG).is_file():
+            return "trained already"
+        return "go on training" if (folder / STATE).is_file() else "train"
+
 
 def make_plan(experiment: Experiment, folder: Path) -> Plan:
-    """Open the corpora and check every system and metric.
+    """Open the corpora and check everything that can be checked without computing; writes nothing.
 
     Raises:
-        ExperimentError: a system, size or metric is not valid.
-        DatasetError, CheckpointError: a corpus or checkpoint is missing.
+        ExperimentError: a system, size, loss or segment length is not valid, or `folder` holds systems that were
+            trained otherwise.
+        UnknownName: a metric or dataset is not registered.
+        DatasetError, CheckpointError: a corpus or checkpoint is missing or does not fit.
     """
     for metric in experiment.metrics:
-        METRICS.resolve(metric)
-    try:
-        backbone = codec_config(experiment.backbone.size, **experiment.backbone.changes)
-    except (ValueError, TypeError) as error:
-        raise ExperimentError(f"backbone: {error}") from error
+        if metric not in METRICS.names():
+            METRICS.resolve(metric)  # raises, with suggestions
+    backbone = _backbone(experiment)
     systems = tuple(_plan_system(name, experiment, backbone) for name in experiment.systems)
-    if experiment.train.init_from and any(system.checkpoint is None for system in systems):
-        find_checkpoint(experiment.train.init_from)
     train: list[Corpus] = []
     train_utterances: list[Utterance] = []
     if any(system.checkpoint is None for system in systems):
-        if not experiment.data.train:
-            raise ExperimentError("data.train is empty, but there are systems to train")
+        _check_training(experiment, backbone)
         for ref in experiment.data.train:
             train.append(load_corpus(ref.name, ref.part, ref.root))
             train_utterances += _limited(train[-1], ref)
     test = load_corpus(experiment.data.test.name, experiment.data.test.part, experiment.data.test.root)
     test_utterances = tuple(_limited(test, experiment.data.test))
-    return Plan(experiment, folder, systems, tuple(train), tuple(train_utterances), test, test_utterances)
+    plan = Plan(experiment, folder, systems, tuple(train), tuple(train_utterances), test, test_utterances)
+    _check_folder(plan)
+    return plan
+
+
+def _backbone(experiment: Experiment) -> CodecConfig:
+    try:
+        backbone = codec_config(experiment.backbone.size, **experiment.backbone.changes)
+        with torch.device("meta"):  # shapes without numbers
+            Codec(backbone, NullBottleneck(backbone.dimension))
+    except (ValueError, TypeError, RuntimeError, ArithmeticError) as error:
+        raise ExperimentError(f"backbone: {error}") from error
+    return backbone
 
 
 def _plan_system(name: str, experiment: Experiment, backbone: CodecConfig) -> PlannedSystem:
     spec = experiment.systems[name]
-    checkpoint = None
     if spec.checkpoint is not None:
         checkpoint = find_checkpoint(spec.checkpoint)
         described = read_description(checkpoint)
         bottleneck, backbone = described["bottleneck"], CodecConfig(**described["backbone"])
     else:
         assert spec.bottleneck is not None  # SystemSpec allows one or the other
-        bottleneck = spec.bottleneck
+        checkpoint, bottleneck = None, spec.bottleneck
     options = dict(bottleneck)
     try:
         built = build_bottleneck(options.pop("name"), backbone.dimension, **options)
-    except UnknownName as error:
-        raise ExperimentError(f"systems.{name}: {error}") from error
     except ValueError as error:
         raise ExperimentError(f"systems.{name}: {error}") from error
     return PlannedSystem(name, bottleneck, backbone, checkpoint, built.bits_per_frame)
+
+
+def _check_training(experiment: Experiment, backbone: CodecConfig) -> None:
+    if not experiment.data.train:
+        raise ExperimentError("data.train is empty, but there are systems to train")
+    settings = experiment.train
+    samples = round(settings.segment_seconds * backbone.sample_rate)
+    nothing = torch.zeros(1, samples)
+    try:
+        GeneratorLosses(backbone.sample_rate, settings.losses)(CodecOutput(nothing, nothing, nothing.sum()), nothing)
+    except (ValueError, RuntimeError) as error:
+        raise ExperimentError(f"train.losses or train.segment_seconds: {error}") from error
+    if settings.init_from:
+        source = find_checkpoint(settings.init_from)
+        stored, wanted = read_description(source)["backbone"], backbone.to_dict()
+        changed = [key for key in wanted if stored.get(key) != wanted[key]]
+        if different := [f"{key} {stored.get(key)}, not {wanted[key]}" for key in changed]:
+            raise ExperimentError(f"train.init_from: {source} holds another backbone: {'; '.join(different)}")
+
+
+def _check_folder(plan: Plan) -> None:
+    """Raise ExperimentError where the folder's systems were, or are being, trained otherwise than planned."""
+    begun = [name for name in plan.training["bottleneck"] if (plan.folder / "checkpoints" / name).is_dir()]
+    path = plan.folder / "run.json"
+    if not begun or not path.is_file():
+        return
+    stored = json.loads(path.read_text(encoding="utf-8")).get("training")
+    if stored is None:
+        return
+    wanted = json.loads(json.dumps(plan.training))
+    for part, chosen in (("train", None), ("backbone", None), ("bottleneck", begun)):
+        for key in chosen or wanted[part]:
+            if key in stored[part] and stored[part][key] != wanted[part][key]:
+                there, here = json.dumps(stored[part][key]), json.dumps(wanted[part][key])
+                raise ExperimentError(
+                    f"{plan.folder} holds systems trained with {part}.{key} {there}, not {here}. "
+                    "Choose another --out, or delete that folder to train anew."
+                )
+    if stored["files_sha256"] != wanted["files_sha256"]:
+        raise ExperimentError(
+            f"{plan.folder} holds systems trained on other files than data.train has now. "
+            "Choose another --out, or delete that folder to train anew."
+        )
 
 
 def _limited(corpus: Corpus, ref: CorpusRef) -> Sequence[Utterance]:
@@ -136,37 +210,41 @@ def _limited(corpus: Corpus, ref: CorpusRef) -> Sequence[Utterance]:
 
 
 def show_plan(plan: Plan, console: Console) -> None:
-    """Print what will be done."""
+    """Print what will be done, no line wider than 80 characters but for long paths and titles."""
+
+    def line(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True)
+
     train = plan.experiment.train
-    console.print(f"[bold]{plan.experiment.title or plan.experiment.name}[/]  ->  {plan.folder}")
+    line(f"[bold]{escape(plan.experiment.title or plan.experiment.name)}[/]  ->  {escape(str(plan.folder))}")
     for role, corpora in (("train on", plan.train), ("test on", (plan.test,))):
         for corpus in corpora:
-            console.print(f"{role:9} {corpus.name} {corpus.part}: {corpus.coverage}, {corpus.seconds / 60:.1f} min")
+            line(f"{role:9} {corpus.name} {corpus.part}: {corpus.coverage}, {corpus.seconds / 60:.1f} min")
             for problem in corpus.problems:
-                console.print(f"          [yellow]left out[/] {problem}", highlight=False)
+                line(f"          [yellow]left out[/] {escape(str(problem))}")
     if len(plan.test_utterances) < len(plan.test.utterances):
-        console.print(f"          limited to {len(plan.test_utterances)} test utterances")
+        line(f"          limited to {len(plan.test_utterances):,} test utterances")
+    backbones = {system.backbone for system in plan.systems}
+    if len(backbones) == 1:
+        line(f"backbone  {_size(plan.systems[0].backbone)}")
+    if plan.train:
+        start = f"continuing from {escape(train.init_from)}" if train.init_from else "from scratch"
+        line(f"training  {start}, {train.steps:,} steps of {train.batch_size} x {train.segment_seconds:g} s each")
+    line(f"scoring   {len(plan.test_utterances):,} utterances by {', '.join(plan.experiment.metrics)}")
+
     table = Table(box=None, pad_edge=False)
-    for heading in ("system", "backbone", "bits/frame", "kbit/s", "how"):
-        table.add_column(heading, justify="right" if heading in ("bits/frame", "kbit/s") else "left")
+    for heading in ("system", "bits/frame", "kbit/s", "", *(["backbone"] if len(backbones) > 1 else [])):
+        table.add_column(heading, justify="right" if heading in ("bits/frame", "kbit/s") else "left", overflow="fold")
     for system in plan.systems:
-        trained = (plan.folder / "checkpoints" / system.name / CONFIG).is_file()
-        how = (
-            f"load {system.checkpoint}"
-            if system.checkpoint
-            else (
-                "trained already"
-                if trained
-                else f"train {train.steps:,} steps x {train.batch_size} x {train.segment_seconds:g} s"
-            )
-        )
-        rate = f"{system.bitrate / 1000:.2f}" if system.bits_per_frame else "-"
-        bits = f"{system.bits_per_frame:.2f}" if system.bits_per_frame else "-"
-        size = f"{system.backbone.sample_rate / 1000:g} kHz, {system.backbone.frame_rate:g} frames/s"
-        table.add_row(system.name, size, bits, rate, how)
-    console.print(table)
-    start = f"continuing from {train.init_from}" if train.init_from else "from scratch"
-    console.print(
-        f"training {start}; scoring {len(plan.test_utterances)} utterances x {len(plan.systems) + 3} systems "
-        f"(3 of them known-answer) by {', '.join(plan.experiment.metrics)}"
-    )
+        rates = ["-", "-"]
+        if system.bits_per_frame:
+            rates = [f"{system.bits_per_frame:.2f}", f"{system.bitrate / 1000:.3f}"]
+        size = [_size(system.backbone)] if len(backbones) > 1 else []
+        table.add_row(system.name, *rates, escape(plan.state_of(system)), *size)
+    for name in KNOWN_ANSWERS:
+        table.add_row(name, "", "", "known answer")
+    console.print(table, highlight=False)
+
+
+def _size(backbone: CodecConfig) -> str:
+    return f"{backbone.sample_rate / 1000:g} kHz, {backbone.frame_rate:g} frames/s"

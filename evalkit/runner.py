@@ -9,20 +9,20 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import soundfile
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from evalkit.codes import CodeUsage
 from evalkit.datasets import Utterance
-from evalkit.metrics import METRICS, RESAMPLER
-from evalkit.outputs import RunResult, count_codes, example_path, system_row, write_outputs
+from evalkit.metrics import RESAMPLER, Unavailable, load_metric
+from evalkit.outputs import RunResult, ScoredSystem, example_path, scored_system, write_outputs
 from evalkit.plan import Plan, PlannedSystem
 from evalkit.scoring import Pair, score_pairs
 from evalkit.speed import hardware_fingerprint, measure_rtf
@@ -31,6 +31,7 @@ from evalkit.systems import Audio, CodecSystem, System, anchors
 from q2d2 import __version__
 from q2d2.audio import AudioError, read_audio
 from q2d2.checkpoints import file_sha256, load_codec, read_description
+from q2d2.errors import UserError
 from q2d2.training.loop import train
 
 PACKAGES = (
@@ -46,6 +47,10 @@ PACKAGES = (
 )
 
 
+class DeviceError(UserError, RuntimeError):
+    """The device asked for is not there; the message says which are."""
+
+
 def run(plan: Plan, console: Console, device: str = "auto", workers: int | None = None) -> RunResult:
     """Do what is missing of `plan` and write everything anew that follows from the rows.
 
@@ -53,39 +58,36 @@ def run(plan: Plan, console: Console, device: str = "auto", workers: int | None 
         plan: what to do.
         console: for progress.
         device: "auto", "cpu" or "cuda".
-        workers: scoring processes; by default one per core.
+        workers: scoring processes; by default one per core that may be used.
 
     Raises:
-        TrainingError, StoreError, CheckpointError, AudioError: see there; what was computed before is kept.
+        DeviceError: `device` is unknown or not usable here; nothing was done then.
+        TrainingError, StoreError, CheckpointError, OSError: what was computed before is kept.
     """
-    chosen = _device(device)
+    chosen = select_device(device)
+    # Training sets this too: a call that trains and a later one that only scores must compute alike.
+    torch.set_flush_denormal(True)
     with RunStore(plan.folder) as store:
-        store.write_run(_describe(plan))
-        test_digest = _corpus_digest(plan.test_utterances)
-        keys: dict[str, str] = {}
-        rows: list[dict[str, Any]] = []
-        usages: dict[str, CodeUsage] = {}
+        files = {utterance.id: _file_digest(utterance.path) for utterance in plan.test_utterances}
+        description = _describe(plan, files)
+        store.write_run(description)
+        done: list[ScoredSystem] = []
         for system in [*anchors(plan.test_rate), *plan.systems]:
             if isinstance(system, PlannedSystem):
                 described, ready = _train_or_load(plan, system, device, chosen)
             else:
                 described, ready = None, system
-            key = _digest(
-                test_digest,
-                system.name,
-                described and described["weights_sha256"],
-                _metric_versions(plan),
-                str(RESAMPLER),
-            )
-            keys[system.name] = key
-            _score_system(plan, store, ready, key, console, workers or os.cpu_count() or 1)
-            speed = None
-            if isinstance(ready, CodecSystem):
-                speed = _measure_speed(plan, store, ready, key)
-                _keep_examples(plan, ready)
-            usage = usages[system.name] = count_codes(plan, store, ready, key)
-            rows.append(system_row(plan.dataset, ready, usage, described, speed))
-        return write_outputs(plan, store, keys, rows, usages)
+            key = _digest(described and described["weights_sha256"], _metric_versions(plan), str(RESAMPLER))
+            keys = {utterance: _digest(key, digest) for utterance, digest in files.items()}
+            fresh = _score_system(plan, store, ready, keys, console, workers or joblib.cpu_count())
+            _keep_examples(plan, ready, fresh)
+            speed = _measure_speed(plan, store, ready, key) if isinstance(ready, CodecSystem) else None
+            records = [store.record(ready.name, keys[u.id], u.id) for u in plan.test_utterances]
+            whole = [record for record in records if record is not None]
+            done.append(scored_system(plan.dataset, ready, whole, described, speed))
+        weights = {system.name: system.row["checkpoint_sha256"] for system in done}
+        store.write_run(description | {"weights_sha256": {name: sha for name, sha in weights.items() if sha}})
+        return write_outputs(plan, store, done)
 
 
 def _train_or_load(
@@ -102,46 +104,53 @@ def _train_or_load(
                 "hardware": hardware_fingerprint(),
             },
         )  # fmt: skip
-        (plan.folder / "training").mkdir(exist_ok=True)
-        shutil.copyfile(folder / "log.csv", plan.folder / "training" / f"{system.name}.csv")
+        if (folder / "log.csv").is_file():  # a short training may end before its first row
+            (plan.folder / "training").mkdir(exist_ok=True)
+            shutil.copyfile(folder / "log.csv", plan.folder / "training" / f"{system.name}.csv")
     return read_description(folder), CodecSystem(system.name, load_codec(folder), chosen)
 
 
-def _score_system(plan: Plan, store: RunStore, system: System, key: str, console: Console, workers: int) -> None:
-    """Score the utterances that have no complete record yet."""
-    done = [u for u in plan.test_utterances if (r := store.record(system.name, key, u.id)) is not None and r.complete]
-    missing = [u for u in plan.test_utterances if u not in set(done)]
+def _score_system(
+    plan: Plan, store: RunStore, system: System, keys: Mapping[str, str], console: Console, workers: int
+) -> bool:
+    """Score the utterances that have no complete record of their key yet; says whether there were any."""
+    records = {u.id: store.record(system.name, keys[u.id], u.id) for u in plan.test_utterances}
+    missing = [u for u in plan.test_utterances if (record := records[u.id]) is None or not record.complete]
     if not missing:
-        return
+        return False
     codes: dict[str, np.ndarray | None] = {}
 
     def pairs() -> Iterator[Pair]:
         for utterance in missing:
+            codes[utterance.id] = None
             try:
                 audio, rate = read_audio(utterance.path)
             except AudioError as error:
-                codes[utterance.id] = None
                 yield Pair.without_audio(utterance.id, error.reason)
                 continue
             made = system.reconstruct(audio, rate)
             codes[utterance.id] = made.codes
             yield Pair(utterance.id, audio, rate, made.audio, made.sample_rate)
 
-    columns = (TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:
-        task = progress.add_task(f"score {system.name}", total=len(plan.test_utterances), completed=len(done))
+        before = len(plan.test_utterances) - len(missing)
+        task = progress.add_task(f"score {system.name:18}", total=len(plan.test_utterances), completed=before)
         for pair, scores in score_pairs(pairs(), plan.experiment.metrics, workers):
-            record = UtteranceRecord(system.name, key, pair.utterance, tuple(scores), codes.pop(pair.utterance))
-            store.append(record)
+            name = pair.utterance
+            store.append(UtteranceRecord(system.name, keys[name], name, tuple(scores), codes.pop(name)))
             progress.advance(task)
+    return True
 
 
-def _measure_speed(plan: Plan, store: RunStore, system: CodecSystem, key: str) -> dict[str, Any]:
+def _measure_speed(plan: Plan, store: RunStore, system: CodecSystem, key: str) -> dict[str, Any] | None:
     settings = plan.experiment.speed
     known = store.speed(system.name, key)
     if known is not None and known["settings"] == settings.model_dump():
         return known
     clip, rate = _clip(plan.test_utterances, settings.seconds)
+    if not len(clip):
+        return None  # no utterance could be read: failed rows name them all
     with torch.inference_mode():
         signal = system.prepare(clip, rate)
         codes = system.codec.encode(signal)
@@ -158,55 +167,75 @@ def _measure_speed(plan: Plan, store: RunStore, system: CodecSystem, key: str) -
 
 
 def _clip(utterances: tuple[Utterance, ...], seconds: float) -> tuple[Audio, int]:
-    """The first `seconds` of the test set's speech at its first utterance's rate."""
+    """The first `seconds` of the test set's speech at its first utterance's rate; empty where none can be read."""
     rate = utterances[0].sample_rate
-    parts: list[Audio] = []
+    wanted = round(seconds * rate)
+    clip = np.empty(0, np.float32)
     for utterance in utterances:
-        if utterance.sample_rate == rate and sum(map(len, parts)) < seconds * rate:
+        if len(clip) >= wanted:
+            break
+        if utterance.sample_rate == rate:
             try:
-                parts.append(read_audio(utterance.path)[0])
+                clip = np.concatenate([clip, read_audio(utterance.path)[0]])
             except AudioError:
                 continue  # its scores are failed rows that name it
-    return np.concatenate(parts)[: round(seconds * rate)], rate
+    return clip[:wanted], rate
 
 
-def _keep_examples(plan: Plan, system: CodecSystem) -> None:
-    """Write the reconstructions of the first utterances, for listening and for the spectrograms."""
+def _keep_examples(plan: Plan, system: System, fresh: bool) -> None:
+    """Write the reconstructions of the first utterances, for listening and for the spectrograms.
+
+    `fresh` says that those of an earlier call may be of other weights.
+    """
     for utterance in plan.test_utterances[: plan.experiment.examples]:
         path = example_path(plan.folder, utterance.id, system.name)
-        original = example_path(plan.folder, utterance.id, "ground-truth")
+        if path.exists() and not fresh:
+            continue
         try:
-            audio, rate = read_audio(utterance.path)
+            made = system.reconstruct(*read_audio(utterance.path))
         except AudioError:
             continue  # its scores are failed rows that name it
-        made = system.reconstruct(audio, rate)
         path.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(path, made.audio.clip(-1, 1), made.sample_rate)
-        if not original.exists():
-            soundfile.write(original, audio, rate)
+        part = path.with_name(path.name + ".part")
+        soundfile.write(part, made.audio.clip(-1, 1), made.sample_rate, format="FLAC")
+        os.replace(part, path)
 
 
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+def select_device(name: str) -> torch.device:
+    """The device called "auto" (a GPU where there is one), "cpu" or "cuda".
+
+    Raises:
+        DeviceError: another name, or there is no GPU.
+    """
+    if name not in ("auto", "cpu", "cuda"):
+        raise DeviceError(f"--device {name}: expected auto, cpu or cuda")
     if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda: no CUDA device is usable here; use --device cpu or auto")
-    return torch.device(name)
+        raise DeviceError("--device cuda: no CUDA device is usable here; use --device cpu or auto")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def _metric_versions(plan: Plan) -> dict[str, str]:
-    return {name: METRICS.resolve(name)().version for name in plan.experiment.metrics}
+    versions = {}
+    for name in plan.experiment.metrics:
+        try:
+            versions[name] = load_metric(name).version
+        except (Unavailable, ImportError):
+            versions[name] = "unavailable"  # its rows say why
+    return versions
 
 
-def _corpus_digest(utterances: tuple[Utterance, ...]) -> str:
-    return _digest([(u.id, file_sha256(u.path)) for u in utterances])
+def _file_digest(path: Path) -> str:
+    try:
+        return file_sha256(path)
+    except OSError:
+        return "unreadable"  # reading it for scoring fails as well, and that row says why
 
 
 def _digest(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _describe(plan: Plan) -> dict[str, Any]:
+def _describe(plan: Plan, files: Mapping[str, str]) -> dict[str, Any]:
     return {
         "experiment": plan.experiment.resolved(),
         "seed": plan.experiment.train.seed,
@@ -216,28 +245,27 @@ def _describe(plan: Plan) -> dict[str, Any]:
         "hardware": hardware_fingerprint(),
         "metrics": _metric_versions(plan),
         "resampler": str(RESAMPLER),
+        "training": plan.training,
         "train": [
             {"corpus": f"{c.name}/{c.part}", "coverage": c.coverage, "seconds": round(c.seconds, 1),
              "left_out": [str(problem) for problem in c.problems]} for c in plan.train
         ],
         "test": {
             "corpus": plan.dataset, "coverage": plan.test.coverage, "scored": len(plan.test_utterances),
-            "files_sha256": _corpus_digest(plan.test_utterances),
+            "files_sha256": _digest(files),
             "left_out": [str(problem) for problem in plan.test.problems],
         },
     }  # fmt: skip
 
 
 def code_version() -> str:
-    """The package's version, with the commit where this is a git checkout."""
+    """The package's version, with the commit where this is a checkout of its repository."""
+    root = Path(__file__).parents[1]
+    if not (root / ".git").exists():  # installed, perhaps below somebody else's repository
+        return __version__
+    command = ["git", "describe", "--always", "--dirty"]
     try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        described = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return __version__
     return f"{__version__}+g{described.stdout.strip()}"

@@ -183,3 +183,5 @@ class RunStore:
         elif "speed_record" in entry:
             speed = entry["speed_record"]
             self._speeds[speed["system"], speed["key"]] = speed["values"]
+        elif number > 1:
+            raise ValueError("no record")

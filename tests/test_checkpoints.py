@@ -28,7 +28,7 @@ from q2d2.checkpoints import (
 from q2d2.codec import Codec, CodecConfig
 
 SMALL = CodecConfig(
-    sample_rate=8000, ratios=(2, 2), num_filters=2, dimension=8, lstm_layers=1, decoder_dim=32,
+    sample_rate=8000, ratios=(2, 2), num_filters=2, dimension=8, lstm_layers=1, decoder_dim=64,
     decoder_intermediate=8, decoder_layers=1,
 )  # fmt: skip
 BOTTLENECKS: dict[str, dict[str, Any]] = {

@@ -15,7 +15,7 @@ from q2d2.codec.encoder import reflect_pad
 from q2d2.codec.head import ISTFTHead
 
 SMALL = CodecConfig(
-    sample_rate=8000, ratios=(3, 4), num_filters=2, dimension=8, lstm_layers=1, decoder_dim=32,
+    sample_rate=8000, ratios=(3, 4), num_filters=2, dimension=8, lstm_layers=1, decoder_dim=64,
     decoder_intermediate=16, decoder_layers=2,
 )  # fmt: skip
 HOP = 12
@@ -32,12 +32,12 @@ def codec_with(bottleneck: str = "q2d2", config: CodecConfig = SMALL, **options:
 @pytest.mark.parametrize("bottleneck", ["q2d2", "null"])
 def test_length_is_restored(samples: int, bottleneck: str) -> None:
     codec = codec_with(bottleneck)
-    audio = torch.randn(2, samples)
+    audio = torch.randn(1, samples)
     output = codec(audio)
     codes = codec.encode(audio)
     frames = -(-samples // HOP)
     assert codes.shape[-1] == frames
-    assert codec.decode(codes).shape == (2, frames * HOP)
+    assert codec.decode(codes).shape == (1, frames * HOP)
     decoded = codec.decode(codes, length=samples)
     assert decoded.shape == output.audio.shape == audio.shape
     assert torch.equal(decoded, output.audio)
@@ -46,7 +46,7 @@ def test_length_is_restored(samples: int, bottleneck: str) -> None:
 
 def test_any_ratios_give_whole_frames() -> None:
     for ratios in itertools.product((1, 2, 3, 5), repeat=2):
-        config = codec_config("tiny", ratios=ratios, num_filters=2, decoder_dim=32, decoder_layers=1)
+        config = codec_config("tiny", ratios=ratios, num_filters=2, decoder_dim=64, decoder_layers=1)
         codec = codec_with(config=config)
         for samples in (1, config.hop_length, config.hop_length + 1, 61):
             assert codec(torch.randn(1, samples)).audio.shape == (1, samples), (ratios, samples)
@@ -90,7 +90,7 @@ def test_evaluation_is_deterministic_and_training_draws_conditions() -> None:
 
 
 def test_gradient_reaches_every_weight() -> None:
-    codec = codec_with(config=codec_config("tiny", num_filters=2, decoder_dim=32, decoder_layers=2, num_embeddings=1))
+    codec = codec_with(config=codec_config("tiny", num_filters=2, decoder_dim=64, decoder_layers=2, num_embeddings=1))
     codec.train()(torch.randn(2, 20 * 128)).audio.square().sum().backward()
     for name, parameter in codec.named_parameters():
         assert parameter.grad is not None, name
@@ -131,7 +131,8 @@ def test_named_sizes(size: str) -> None:
         ("tiny", {"depth": 3}, "codec size 'tiny' has no depth. Known: sample_rate"),
         ("tiny", {"ratios": (4, 0)}, r"ratios \(4, 0\)"),
         ("tiny", {"ratios": ()}, r"ratios \(\)"),
-        ("tiny", {"decoder_dim": 100}, "decoder_dim 100: expected a multiple of 32"),
+        ("tiny", {"decoder_dim": 100}, "decoder_dim 100: expected a multiple of 32, at least 64"),
+        ("tiny", {"decoder_dim": 32}, "decoder_dim 32: expected a multiple of 32, at least 64"),
     ],
 )
 def test_bad_sizes_are_named(size: str, changes: dict[str, Any], message: str) -> None:

@@ -243,8 +243,8 @@ class TestRoots:
         with pytest.raises(DatasetError) as caught:
             load_corpus("librispeech", "test-clean", root)
         for way in (
-            "--data-root",
-            "data.root",
+            "--set data.test.root=",
+            "--set data.train.0.root=",
             "EVALKIT_LIBRISPEECH_ROOT",
             "evalkit data fetch librispeech --part test-clean",
         ):

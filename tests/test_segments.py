@@ -59,17 +59,17 @@ def test_reading_by_seeking_equals_slicing_the_whole_file(tmp_path: Path) -> Non
         assert audio.shape == (SAMPLES,)
         assert audio.dtype == torch.float32
         assert problems == ()
-        (start,) = np.flatnonzero(windows[:, 0] == audio[0].item())
-        assert np.array_equal(windows[start], audio.numpy())
+        possible = np.flatnonzero(windows[:, 0] == audio[0].item())
+        (start,) = (start for start in possible if np.array_equal(windows[start], audio.numpy()))
         starts.append(start)
     assert min(starts) < 0.1 * len(windows)  # all of the file is in reach
     assert max(starts) > 0.9 * len(windows)
 
 
 def test_compressed_files_are_read_alike(tmp_path: Path) -> None:
-    whole = np.round(noise(2.0) * 2**15) / 2**15
-    plain = write(tmp_path / "a.wav", whole)
-    soundfile.write(tmp_path / "a.flac", whole, RATE, subtype="PCM_16")
+    whole = (noise(2.0) * 2**15).astype(np.int16)
+    plain = write(tmp_path / "a.wav", whole / 2**15)
+    soundfile.write(tmp_path / "a.flac", whole, RATE)
     packed = AudioFile(tmp_path / "a.flac", plain.frames, RATE)
     for index in range(10):
         assert torch.equal(dataset_of([plain])[index].audio, dataset_of([packed])[index].audio)
@@ -134,7 +134,7 @@ def test_a_corpus_without_readable_files_is_an_error(files: list[AudioFile], wor
     for file in files:
         file.path.unlink()
     loader = segment_loader(dataset_of(files), StepSampler(2, 0, 3), workers)
-    with pytest.raises(UnreadableCorpus, match=r"20 files in a row cannot be read, the last one: .*\.wav: no such file"):
+    with pytest.raises(UnreadableCorpus, match=r"20 files in a row cannot be read, .*\.wav: no such file"):
         next(iter(loader))
     with pytest.raises(ValueError, match="no audio files to train on"):
         dataset_of([])
@@ -156,7 +156,7 @@ def test_sampler_goes_on_where_it_stopped() -> None:
     assert list(StepSampler(4, 7, 10)) == whole[7:]
     assert len(StepSampler(4, 7, 10)) == 3
     assert list(StepSampler(4, 10, 10)) == []
-    assert sum(whole, []) == list(range(40))  # noqa: RUF017
+    assert list(itertools.chain(*whole)) == list(range(40))
 
 
 def test_ranks_share_the_indices_without_overlap() -> None:
@@ -164,5 +164,5 @@ def test_ranks_share_the_indices_without_overlap() -> None:
     drawn = [index for batches in ranks for batch in batches for index in batch]
     assert sorted(drawn) == list(range(120))
     # Step by step the ranks together draw what one process with three times the batch would.
-    together = [sum(batches, []) for batches in zip(*ranks, strict=True)]  # noqa: RUF017
+    together = [list(itertools.chain(*batches)) for batches in zip(*ranks, strict=True)]
     assert together == list(StepSampler(12, 0, 10))

@@ -18,7 +18,7 @@ from evalkit.datasets import DATASETS
 from evalkit.datasets.archive import Archive
 from evalkit.datasets.corpus import DatasetError, find_audio
 from evalkit.datasets.download import Progress, download, verify
-from evalkit.datasets.layout import require_part
+from evalkit.datasets.layout import require_part, root_variable
 
 # Unpacked size over archive size, with a margin; the largest is that of LJSpeech, 1.4.
 _UNPACKED_RATIO = 1.5
@@ -42,7 +42,9 @@ class Fetched:
 
     def __str__(self) -> str:
         state = "is already there, complete" if self.already_there else "is ready"
-        return f"{self.dataset} {self.part} {state}: {self.folder}. Use it with --data-root {self.root}"
+        return (
+            f"{self.dataset} {self.part} {state}: {self.folder}. Use it with {root_variable(self.dataset)}={self.root}"
+        )
 
 
 def fetch(

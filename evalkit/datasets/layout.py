@@ -22,7 +22,10 @@ def require_root(name: str, root: Path | None, part: str, *, fetchable: bool) ->
     Raises:
         DatasetError: there is none; the message names every way to give one, and the way to fetch the data.
     """
-    ways = f"Give the folder with --data-root, with data.root in the experiment file, or in {root_variable(name)}"
+    ways = (
+        f"Give the folder in {root_variable(name)}, as the corpus's root in the experiment file, or with "
+        "--set data.test.root=PATH (--set data.train.0.root=PATH for the first one trained on)"
+    )
     if fetchable:
         ways += f"; or fetch the data: evalkit data fetch {name} --part {part}"
     if root is None:

@@ -213,7 +213,7 @@ def _resume(
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise TrainingError(f"{path} is damaged ({error}). Delete it to train anew.") from error
+        raise TrainingError(f"{path} is damaged: it holds no training state. Delete it to train anew.") from error
     _check_same(folder, state["settings"], settings)
     codec.load_state_dict(state["codec"])
     averaged.load_state_dict(state["averaged"])

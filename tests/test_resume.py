@@ -1,0 +1,195 @@
+"""Resuming: a killed training, run again, ends like an undisturbed one, to the bit; the folder's state is guarded.
+
+As a script, `python -m tests.test_resume AUDIO OUT BOTTLENECK`, this file is a training of all bottlenecks that is
+killed in that of BOTTLENECK (in none for "none").
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from q2d2.checkpoints import CONFIG, WEIGHTS, read_description
+from q2d2.training import loop
+from q2d2.training.log import TrainingLog
+from q2d2.training.loop import STATE, TrainingError, train
+from q2d2.training.losses import GeneratorLosses
+from tests.small_training import (
+    BOTTLENECKS,
+    SHORT,
+    SMALL,
+    assert_same_run,
+    audio_folder,
+    corpus,
+    rows,
+    train_one,
+    undisturbed_runs,
+)
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def audio(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return audio_folder(tmp_path_factory)
+
+
+@pytest.fixture
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return undisturbed_runs(tmp_path_factory)
+
+
+def kill(*_: Any, **__: Any) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def arm(bottleneck: str) -> None:
+    """Let the process be killed in the training of `bottleneck`: at a worst moment, another one for each of them."""
+    calls = 0
+
+    def at(number: int, function: Callable[..., Any], killing: Callable[..., Any] = kill) -> Callable[..., Any]:
+        def wrapped(*args: Any, **options: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            return (killing if calls == number else function)(*args, **options)
+
+        return wrapped
+
+    def half_a_file(state: Any, path: Path) -> None:
+        path.write_bytes(b"PK half of a state")
+        kill()
+
+    def row_then_kill(*args: Any, **options: Any) -> None:
+        row(*args, **options)
+        kill()
+
+    row = TrainingLog.row
+    if bottleneck == "q2d2":  # within a step, after rows that no checkpoint covers
+        loop._step = at(14, loop._step)  # type: ignore[assignment]
+    elif bottleneck == "vq":  # while the second checkpoint is written
+        torch.save = at(2, torch.save, half_a_file)
+    elif bottleneck == "rvq":  # between the row of step 16 and its checkpoint
+        TrainingLog.row = at(8, row, row_then_kill)  # type: ignore[method-assign]
+
+
+def test_killed_runs_end_like_undisturbed_ones(audio: Path, undisturbed: Path, tmp_path: Path) -> None:
+    trained, names = tmp_path / "trained", list(BOTTLENECKS)
+    for position, victim in enumerate([*names, "none"]):
+        with (tmp_path / "stderr").open("w+") as stderr:
+            command = [sys.executable, "-m", "tests.test_resume", str(audio), str(trained), victim]
+            done = subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=stderr, timeout=200)
+            stderr.seek(0)
+            assert done.returncode == (0 if victim == "none" else -signal.SIGKILL), stderr.read()
+        if victim != "none":
+            assert (trained / victim / STATE).exists()
+            assert not (trained / victim / CONFIG).exists()
+            # Step 8 is the last checkpoint in each, and rows go beyond it: they are to be computed again.
+            state = torch.load(trained / victim / STATE, weights_only=True)
+            assert state["step"] == 8
+            assert int(rows(trained / victim)[-1]["step"]) > 8
+        assert [name for name in names if (trained / name / CONFIG).exists()] == names[:position]
+    for name in names:
+        assert_same_run(trained / name, undisturbed / name)
+
+
+def test_a_run_stopped_while_saving_the_result_is_completed(
+    audio: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "save_codec", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train_one(audio, tmp_path, "vq")
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_step", stop)  # nothing is left to be computed
+        train_one(audio, tmp_path, "vq")
+    assert_same_run(tmp_path, undisturbed / "vq")
+
+
+def test_a_finished_run_is_left_alone(audio: Path, undisturbed: Path) -> None:
+    before = (undisturbed / "vq" / WEIGHTS).stat().st_mtime_ns
+    assert train_one(audio, undisturbed / "vq", "vq") == undisturbed / "vq"
+    assert (undisturbed / "vq" / WEIGHTS).stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_other_settings_in_the_same_folder_are_named(audio: Path, tmp_path: Path, finished: bool) -> None:
+    train_one(audio, tmp_path, steps=8)
+    if not finished:
+        state = {"settings": read_description(tmp_path)["metadata"]["settings"], "step": 8, "seconds": 1.0}
+        torch.save(state, tmp_path / STATE)
+        (tmp_path / CONFIG).unlink()
+    with pytest.raises(TrainingError, match=r"other settings \(train\.learning_rate: 0\.002 there, 0\.1 wanted\)"):
+        train_one(audio, tmp_path, steps=8, learning_rate=0.1)
+    with pytest.raises(TrainingError, match=r"bottleneck\.name: 'q2d2' there, 'vq' wanted; .*codebook_size"):
+        train_one(audio, tmp_path, "vq", steps=8)
+    config = dataclasses.replace(SHORT, steps=8)
+    with pytest.raises(TrainingError, match=r"corpus\.files: 3 there, 2 wanted; corpus\.audio_seconds: 6\.0 there"):
+        train(SMALL, BOTTLENECKS["q2d2"], corpus(audio)[:2], config, tmp_path, device="cpu")
+
+
+def test_a_damaged_state_is_named(audio: Path, tmp_path: Path) -> None:
+    for content in (b"", b"no state", b"PK\x03\x04 cut off"):
+        (tmp_path / STATE).write_bytes(content)
+        with pytest.raises(TrainingError, match=rf"{STATE} is damaged: .*Delete it to train anew"):
+            train_one(audio, tmp_path)
+
+
+def test_rows_after_the_checkpoint_and_a_cut_line_are_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    for before, after in (
+        ("step,mel\n2,0.5\n4,0.4\n6,0.3\n", "step,mel\n2,0.5\n4,0.4\n"),
+        ("step,mel\n2,0.5\n4,0.4\n6,0.", "step,mel\n2,0.5\n4,0.4\n"),
+        ("step,mel\n2,0.5\n4,0", "step,mel\n2,0.5\n"),
+        ("step,mel\n6,0.5\n", None),
+        ("step,m", None),
+        ("", None),
+    ):
+        path.write_text(before)
+        with TrainingLog(tmp_path, "test", 4, 10):
+            pass
+        assert (path.read_text() if path.exists() else None) == after
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(
+    audio: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward, calls = GeneratorLosses.forward, 0
+
+    def poisoned(self: GeneratorLosses, *args: Any) -> dict[str, torch.Tensor]:
+        nonlocal calls
+        calls += 1
+        losses = forward(self, *args)
+        return losses | {"mel": losses["mel"] * math.nan} if calls == 11 else losses
+
+    with monkeypatch.context() as patch:
+        patch.setattr(GeneratorLosses, "forward", poisoned)
+        with pytest.raises(
+            TrainingError, match=r"codec: a loss or weight was not finite at or shortly before step 12"
+        ) as e:
+            train_one(audio, tmp_path)
+        assert f"last good checkpoint is kept in {tmp_path / STATE}" in str(e.value)
+        assert "train.learning_rate" in str(e.value)
+    assert int(rows(tmp_path)[-1]["step"]) == 10
+    assert torch.load(tmp_path / STATE, weights_only=True)["step"] == 8
+    train_one(audio, tmp_path)  # the checkpoint is good to go on from
+    assert_same_run(tmp_path, undisturbed / "q2d2")
+
+
+if __name__ == "__main__":
+    for name in BOTTLENECKS:
+        if name == sys.argv[3]:
+            arm(name)
+        train_one(Path(sys.argv[1]), Path(sys.argv[2]) / name, name, num_workers=1)

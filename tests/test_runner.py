@@ -1,0 +1,360 @@
+"""A whole run: what it leaves and shows, what a second call does, and what kills, damage and bad audio do to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+from evalkit.experiment import KNOWN_ANSWERS
+from evalkit.plots import DrawnPlots
+from q2d2.checkpoints import CONFIG
+from q2d2.training.loop import STATE
+from tests.command import TINY, Outcome, evalkit, write_experiment
+from tests.test_store import full_disk, held
+
+ROOT = Path(__file__).resolve().parent.parent
+SYSTEMS = [*KNOWN_ANSWERS, *TINY["systems"]]
+TIMED = ["rtf_encode", "rtf_decode", "rtf_detail"]
+
+
+class Run(NamedTuple):
+    """A finished run."""
+
+    experiment: Path
+    folder: Path
+    outcome: Outcome
+
+    def rows(self, name: str) -> pd.DataFrame:
+        return rows(self.folder, name)
+
+
+def rows(folder: Path, name: str) -> pd.DataFrame:
+    return pd.read_parquet(folder / f"{name}.parquet")
+
+
+def journal(folder: Path) -> list[dict]:
+    """The whole lines of a run's journal."""
+    path = folder / "journal.jsonl"
+    text = path.read_text() if path.exists() else ""
+    return [json.loads(line) for line in text.split("\n")[:-1]]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """All bottlenecks, trained, scored, drawn; the other tests read it, or work on a copy."""
+    folder = tmp_path_factory.mktemp("finished")
+    experiment = write_experiment(folder / "trial.yaml")
+    return Run(experiment, folder / "run", evalkit("run", experiment, "--out", folder / "run", "--workers", 1))
+
+
+@pytest.fixture
+def copied(finished: Run, tmp_path: Path) -> Run:
+    shutil.copytree(finished.folder, tmp_path / "run")
+    return finished._replace(folder=tmp_path / "run")
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plots take seconds and follow from rows that are compared anyway."""
+    monkeypatch.setattr("evalkit.outputs.draw_plots", lambda *args: DrawnPlots((), {}))
+
+
+class TestFinished:
+    def test_succeeds_and_shows_plan_first_then_table_and_paths(self, finished: Run) -> None:
+        status, out, _ = finished.outcome
+        assert status == 0, finished.outcome
+        marks = ["Trial [of all]", "train on", "hexagonal-regular", "known answer", "score ground-truth", "score rvq",
+                 "tokens/s", "tables:", "comparison.md", "quality-vs-bitrate.png"]  # fmt: skip
+        places = [out.find(mark) for mark in marks]
+        assert -1 not in places, dict(zip(marks, places, strict=True))
+        assert places == sorted(places)
+
+    def test_fits_the_terminal(self, finished: Run) -> None:
+        for line in finished.outcome.out.splitlines():
+            assert len(line) <= 80 or str(finished.folder) in line, line
+
+    def test_every_promised_file_is_there(self, finished: Run) -> None:
+        left = {path.relative_to(finished.folder).as_posix() for path in finished.folder.rglob("*") if path.is_file()}
+        expected = {"run.json", "journal.jsonl", "utterances.parquet", "systems.parquet", "codes.parquet"}
+        expected |= {f"tables/comparison.{suffix}" for suffix in ("csv", "md", "tex")}
+        plots = ["quality-vs-bitrate", "distributions", "usage-rhombic", "usage-curves", "spectrograms", "tilings"]
+        expected |= {f"plots/{name}.{suffix}" for name in [*plots, "training-curves"] for suffix in ("svg", "png")}
+        expected |= {f"training/{name}.csv" for name in TINY["systems"]}
+        expected |= {f"checkpoints/{name}/codec.safetensors" for name in TINY["systems"]}
+        assert expected <= left, expected - left
+        assert not [name for name in left if name.endswith((".part", STATE))]
+        for path in expected:
+            assert not path.startswith("plots") or f"{path[:-4]}.png" in finished.outcome.out
+
+    def test_utterance_rows(self, finished: Run) -> None:
+        frame = finished.rows("utterances")
+        columns = ["system", "dataset", "utterance", "speaker", "metric", "value", "status", "detail", "seconds"]
+        assert list(frame.columns) == columns
+        assert len(frame) == len(SYSTEMS) * 2 * 2
+        assert list(dict.fromkeys(frame["system"])) == SYSTEMS
+        assert set(frame["dataset"]) == {"sample/test"}
+        assert set(frame["status"]) == {"ok"}
+        assert frame["value"].dtype == np.float64
+        assert frame["value"].notna().all()
+        assert frame["speaker"].notna().all()
+
+    def test_known_answers_are_in_their_ranges(self, finished: Run) -> None:
+        means = finished.rows("utterances").groupby(["system", "metric"])["value"].mean()
+        assert means["ground-truth", "pesq"] == pytest.approx(4.644, abs=1e-3)
+        assert means["ground-truth", "stoi"] == pytest.approx(1, abs=1e-6)
+        assert 3 < means["mulaw-8bit", "pesq"] < 4.4
+        assert 0.98 < means["mulaw-8bit", "stoi"] < 1
+        assert 1 < means["noise-10db", "pesq"] < 1.6
+        assert 0.7 < means["noise-10db", "stoi"] < 0.95
+
+    def test_system_rows(self, finished: Run) -> None:
+        frame = finished.rows("systems").set_index("system")
+        assert list(frame.index) == SYSTEMS
+        assert list(frame["kind"]) == ["anchor"] * 3 + ["codec"] * 8
+        assert frame["bitrate"]["mulaw-8bit"] == 128_000
+        assert frame["bitrate"]["rvq"] == 750
+        assert frame["tokens_per_second"]["rvq"] == 250
+        assert frame["bitrate"]["fsq"] == pytest.approx(250 * np.log2(5))
+        assert pd.isna(frame["bitrate"]["null"])
+        assert pd.isna(frame["utilization"]["mulaw-8bit"])
+        trained = frame.loc[list(TINY["systems"])]
+        assert (trained["train_steps"] == 12).all()
+        assert trained[["rtf_encode", "rtf_decode", "parameters", "checkpoint_sha256"]].notna().all(axis=None)
+        assert trained["rtf_detail"].str.contains("batch 1 x 1.00 s").all()
+        assert frame.loc[list(KNOWN_ANSWERS), "rtf_encode"].isna().all()
+
+    def test_codes_add_up(self, finished: Run) -> None:
+        codes, systems = finished.rows("codes"), finished.rows("systems").set_index("system")
+        assert set(codes["system"]) == set(TINY["systems"]) - {"null"}
+        for (system, quantizer), group in codes.groupby(["system", "quantizer"]):
+            assert len(group) == systems["codebook_sizes"][system][quantizer]
+            assert group["count"].sum() == systems["frames_counted"][system] > 0
+
+    def test_description_is_enough_to_run_again(self, finished: Run) -> None:
+        described = json.loads((finished.folder / "run.json").read_text())
+        assert described["schema_version"] == 1
+        assert described["experiment"]["systems"]["vq"]["bottleneck"] == {"name": "vq", "codebook_size": 16}
+        assert described["seed"] == 0
+        assert described["packages"]["torch"]
+        assert described["hardware"]["cores"] >= 1
+        assert described["test"]["scored"] == 2
+        shas = finished.rows("systems").set_index("system")["checkpoint_sha256"]
+        assert described["weights_sha256"] == {name: shas[name] for name in TINY["systems"]}
+
+    def test_examples_are_kept(self, finished: Run) -> None:
+        (folder,) = (finished.folder / "audio").iterdir()
+        assert {path.stem for path in folder.iterdir()} == set(SYSTEMS)
+        lengths = {soundfile.info(path).frames for path in folder.iterdir()}
+        assert len(lengths) == 1
+
+
+class TestSecondCall:
+    def test_computes_nothing_and_says_the_same(self, copied: Run, undrawn: None) -> None:
+        names = ("utterances", "systems", "codes")
+        before = {name: copied.rows(name) for name in names}
+        weights = {path: path.stat().st_mtime_ns for path in copied.folder.rglob("*.safetensors")}
+        audio = {path: path.stat().st_mtime_ns for path in copied.folder.rglob("*.flac")}
+        lines = (copied.folder / "journal.jsonl").read_bytes()
+        outcome = evalkit("run", copied.experiment, "--out", copied.folder, "--workers", 1, width=120)
+        assert outcome.status == 0
+        assert outcome.out.count("trained already") == 8
+        assert "score " not in outcome.out
+        assert (copied.folder / "journal.jsonl").read_bytes() == lines
+        assert {path: path.stat().st_mtime_ns for path in weights} == weights
+        assert {path: path.stat().st_mtime_ns for path in audio} == audio
+        for name in names:
+            pd.testing.assert_frame_equal(copied.rows(name), before[name])
+
+    def test_retries_what_failed_and_drops_a_torn_line(self, copied: Run, undrawn: None) -> None:
+        before = copied.rows("utterances").drop(columns="seconds")
+        path = copied.folder / "journal.jsonl"
+        entries = journal(copied.folder)
+        for entry in entries:
+            record = entry.get("utterance_record", {})
+            if record.get("system") == "vq":
+                record["scores"][0] |= {"value": None, "status": "failed", "detail": "a bad day"}
+                break
+        path.write_text("".join(json.dumps(entry) + "\n" for entry in entries) + '{"utterance_record": {"sys')
+        assert evalkit("run", copied.experiment, "--out", copied.folder, "--workers", 1).status == 0
+        assert len(journal(copied.folder)) == len(entries) + 1
+        pd.testing.assert_frame_equal(copied.rows("utterances").drop(columns="seconds"), before)
+
+    def test_more_utterances_only_add(self, copied: Run, undrawn: None) -> None:
+        before = copied.rows("utterances")
+        only = write_experiment(copied.folder / "fewer.yaml", systems={"vq": TINY["systems"]["vq"]})
+        lines = len(journal(copied.folder))
+        assert evalkit("run", only, "--out", copied.folder, "--set", "data.test.limit=3", "--workers", 1).status == 0
+        assert len(journal(copied.folder)) == lines + 4
+        kept = copied.rows("utterances").merge(before, how="inner")  # seconds included: not scored again
+        assert len(kept) == 4 * 2 * 2
+
+    def test_other_training_in_one_folder_is_refused_and_nothing_touched(self, copied: Run) -> None:
+        before = {path: path.read_bytes() for path in copied.folder.rglob("*") if path.is_file()}
+        outcome = evalkit("run", copied.experiment, "--out", copied.folder, "--set", "train.steps=13")
+        assert "train.steps 12, not 13" in outcome.complaint
+        assert {path: path.read_bytes() for path in copied.folder.rglob("*") if path.is_file()} == before
+
+
+class TestKilled:
+    """The same command after `kill -9`, until it ends, leaves the rows of an undisturbed run."""
+
+    def test_during_scoring_and_training(self, finished: Run, tmp_path: Path, undrawn: None) -> None:
+        systems = {"rhombic": TINY["systems"]["rhombic"]}
+        experiment = write_experiment(tmp_path / "trial.yaml", systems=systems)
+        folder = tmp_path / "run"
+        command = [sys.executable, "-m", "evalkit", "run", str(experiment), "--out", str(folder), "--workers", "2"]
+        state, checkpoint = folder / "checkpoints/rhombic" / STATE, folder / "checkpoints/rhombic" / CONFIG
+
+        kill_when(command, lambda: len(journal(folder)) > 1)
+        scored = len(journal(folder))
+        assert not state.exists()
+        kill_when(command, state.exists)
+        assert not checkpoint.exists(), "killed too late to tell"
+        assert len(journal(folder)) >= max(scored, 6)
+        kill_when(command, lambda: any("rhombic" in json.dumps(line)[:60] for line in journal(folder)))
+        assert not (folder / "utterances.parquet").exists(), "killed too late to tell"
+        first_time = checkpoint.stat().st_mtime_ns
+        assert evalkit("run", experiment, "--out", folder, "--workers", 2).status == 0
+
+        assert checkpoint.stat().st_mtime_ns == first_time
+        names = [*KNOWN_ANSWERS, "rhombic"]
+        for name, drop in (("utterances", ["seconds"]), ("systems", TIMED), ("codes", [])):
+            undisturbed = finished.rows(name)
+            undisturbed = undisturbed[undisturbed["system"].isin(names)].reset_index(drop=True)
+            pd.testing.assert_frame_equal(rows(folder, name).drop(columns=drop), undisturbed.drop(columns=drop),
+                                          check_dtype=False)  # fmt: skip
+        assert not [line for line in keys(folder) if keys(folder).count(line) > 1], "scored twice"
+
+
+def keys(folder: Path) -> list[tuple[str, str]]:
+    records = [line["utterance_record"] for line in journal(folder) if "utterance_record" in line]
+    return [(record["system"], record["utterance"]) for record in records]
+
+
+def kill_when(command: list[str], condition: Callable[[], bool]) -> None:
+    """Start `command` and end it with SIGKILL as soon as `condition` holds."""
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        deadline = time.monotonic() + 120
+        while not condition():
+            assert process.poll() is None, process.communicate()[0].decode()
+            assert time.monotonic() < deadline, "the condition never held"
+            time.sleep(0.003)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()  # its scoring processes keep it open for a while
+
+
+def speech(path: Path, rate: int = 16_000, channels: int = 1) -> np.ndarray:
+    """Speech-like audio: bursts of harmonics, 1.5 s."""
+    time_axis = np.arange(round(1.5 * rate)) / rate
+    voice = sum(np.sin(2 * np.pi * 140 * k * time_axis) / k for k in range(1, 20))
+    audio = (0.1 * voice * (np.sin(2 * np.pi * 3 * time_axis) > -0.3)).astype(np.float32)
+    soundfile.write(path, audio if channels == 1 else np.stack([audio] * channels, 1), rate, subtype="FLOAT")
+    return audio
+
+
+@pytest.fixture
+def troubled(finished: Run, tmp_path: Path) -> tuple[Path, Path]:
+    """An experiment that loads a trained system and tests on a folder of good and bad files."""
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    for name, rate, channels in (("a-good", 16_000, 1), ("b-stereo", 16_000, 2), ("c-odd", 22_050, 1)):
+        speech(corpus / f"{name}.wav", rate, channels)
+    soundfile.write(corpus / "d-silent.wav", np.zeros(24_000, np.float32), 16_000)
+    broken = speech(corpus / "e-nan.wav")
+    broken[100:103] = np.nan
+    soundfile.write(corpus / "e-nan.wav", broken, 16_000, subtype="FLOAT")
+    soundfile.write(corpus / "f-cut.flac", np.random.default_rng(0).uniform(-0.1, 0.1, 24_000), 16_000)
+    whole = (corpus / "f-cut.flac").read_bytes()
+    (corpus / "f-cut.flac").write_bytes(whole[: len(whole) // 2])
+    (corpus / "g-empty.wav").write_bytes(b"")
+    experiment = write_experiment(
+        tmp_path / "troubled.yaml",
+        data={"test": {"name": "folder", "root": str(corpus)}},
+        systems={"loaded": {"checkpoint": str(finished.folder / "checkpoints" / "rhombic")}},
+        examples=4,
+    )
+    return experiment, tmp_path / "run"
+
+
+class TestBadAudio:
+    def test_is_handled_or_a_failed_row_with_its_reason(self, troubled: tuple[Path, Path], undrawn: None) -> None:
+        experiment, folder = troubled
+        outcome = evalkit("run", experiment, "--out", folder, "--workers", 1)
+        assert outcome.status == 1, outcome
+        assert "left out" in outcome.out
+        assert "g-empty.wav: empty file" in outcome.out
+        assert "load " in outcome.out
+        assert "of 48 scores are missing" in outcome.out
+        frame = rows(folder, "utterances")
+        ok = frame[frame["status"] == "ok"]
+        assert set(ok["utterance"]) == {"a-good", "b-stereo", "c-odd"}
+        assert len(ok) == 4 * 3 * 2
+        failed = frame[frame["status"] == "failed"]
+        assert len(failed) == 4 * 3 * 2
+        assert failed["value"].isna().all()
+        reasons = failed.groupby("utterance")["detail"].agg(lambda details: "/".join(sorted(set(details))))
+        assert "silent" in reasons["d-silent"]
+        assert reasons["e-nan"] == "3 samples are NaN or infinite"
+        assert "cut off" in reasons["f-cut"] or "decoded" in reasons["f-cut"]
+        assert all(reason in outcome.out for reason in reasons)
+        assert "g-empty.wav: empty file" in (folder / "tables" / "comparison.md").read_text()
+        systems = rows(folder, "systems").set_index("system")
+        assert systems["bitrate"].notna().tolist() == [False, False, False, True]  # mu-law: two sample rates
+        assert systems["frames_counted"]["loaded"] == 3 * 188
+
+        again = len(journal(folder))
+        assert evalkit("run", experiment, "--out", folder, "--workers", 1).status == 1
+        assert len(journal(folder)) == again + 4 * 3  # tried again, and only these
+
+    def test_nothing_readable_at_all(self, troubled: tuple[Path, Path], undrawn: None) -> None:
+        experiment, folder = troubled
+        for name in ("a-good", "b-stereo", "c-odd"):
+            (folder.parent / "corpus" / f"{name}.wav").unlink()
+        outcome = evalkit("run", experiment, "--out", folder, "--workers", 1)
+        assert outcome.status == 1
+        assert "24 of 24 scores are missing" in outcome.out
+        assert rows(folder, "systems")["rtf_encode"].isna().all()
+
+
+class TestRefused:
+    def test_second_run_on_one_folder(self, copied: Run) -> None:
+        before = {path: path.read_bytes() for path in copied.folder.rglob("*") if path.is_file()}
+        with held(copied.folder):
+            outcome = evalkit("run", copied.experiment, "--out", copied.folder)
+        assert outcome.complaint == f"{copied.folder} is in use by another run; wait for it or choose another --out"
+        assert {path: path.read_bytes() for path in copied.folder.rglob("*") if path.is_file()} == before
+
+    def test_device_that_is_not_there(self, finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+        for device, words in (("cuda", "no CUDA device"), ("tpu", "expected auto, cpu or cuda")):
+            outcome = evalkit("run", finished.experiment, "--out", tmp_path / "run", "--device", device)
+            assert words in outcome.complaint
+        assert not (tmp_path / "run").exists()
+
+    def test_out_that_cannot_be_a_folder(self, finished: Run, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        outcome = evalkit("run", finished.experiment, "--out", tmp_path / "file" / "run")
+        assert "Not a directory" in outcome.complaint
+        assert str(tmp_path / "file") in outcome.complaint
+
+    def test_full_disk(self, troubled: tuple[Path, Path], undrawn: None) -> None:
+        experiment, folder = troubled
+        with full_disk(8_000):
+            outcome = evalkit("run", experiment, "--out", folder, "--workers", 1)
+        assert "File too large" in outcome.complaint
+        assert len(journal(folder)) > 2

@@ -1,0 +1,167 @@
+"""Scoring in processes: order, equality with scoring in place, and a process that dies."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from joblib.externals.loky import get_reusable_executor
+
+from evalkit.datasets import load_corpus, read_audio
+from evalkit.metrics import METRICS, Score, score_pair
+from evalkit.scoring import Pair, score_pairs
+from evalkit.systems import MuLaw
+
+FAKES = '''
+"""Metrics of another package: one that tells where it ran, one that ends its process when it meets a certain length."""
+import os, signal
+
+class Length:
+    name, label, unit, version = "length", "Length", "", "1"
+    higher_is_better, needs_reference, sample_rate, decimals = True, True, None, 0
+    def score(self, reference, estimate, sample_rate):
+        return estimate.size
+
+class Deadly(Length):
+    name = "deadly"
+    def score(self, reference, estimate, sample_rate):
+        if estimate.size == 666:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return estimate.size
+
+class Where(Length):
+    name = "where"
+    def score(self, reference, estimate, sample_rate):
+        return os.getpid()
+
+class Threads(Length):
+    name = "threads"
+    def score(self, reference, estimate, sample_rate):
+        return int(os.environ["OMP_NUM_THREADS"])
+
+class Broken(Length):
+    name = "broken"
+    def score(self, reference, estimate, sample_rate):
+        raise SystemError("a defect of the program")
+'''
+
+# Tests that leave work behind, followed by one with another number of workers.
+pytestmark = pytest.mark.filterwarnings("ignore:Trying to resize an executor")
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A package with the metrics above, found through its entry points by this and all further processes."""
+    folder = tmp_path_factory.mktemp("site")
+    (folder / "fake_metrics.py").write_text(FAKES)
+    info = folder / "fake_metrics-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fake-metrics\nVersion: 1\n")
+    names = {name: f"fake_metrics:{name.title()}" for name in ("length", "deadly", "where", "threads", "broken")}
+    lines = "".join(f"{name} = {target}\n" for name, target in names.items())
+    (info / "entry_points.txt").write_text(f"[evalkit.metrics]\n{lines}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        get_reusable_executor(1).shutdown(wait=True, kill_workers=True)  # workers of other tests do not know it
+        assert set(names) <= set(METRICS.names())
+        yield
+        get_reusable_executor(1).shutdown(wait=True, kill_workers=True)
+
+
+def pairs(*lengths: int) -> list[Pair]:
+    return [
+        Pair(f"u{number}", np.full(length, 0.5, np.float32), 16_000, np.full(length, 0.5, np.float32), 16_000)
+        for number, length in enumerate(lengths)
+    ]
+
+
+def values(scored: Iterator[tuple[Pair, list[Score]]]) -> dict[str, list[float | None]]:
+    return {pair.utterance: [score.value for score in scores] for pair, scores in scored}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_metric_that_takes_its_process_down_is_one_failed_score(installed: None, workers: int) -> None:
+    scored = list(score_pairs(pairs(10, 20, 666, 40, 50, 60), ["length", "deadly"], workers))
+    assert [pair.utterance for pair, _ in scored] == ["u0", "u1", "u2", "u3", "u4", "u5"]
+    for pair, scores in scored:
+        assert (scores[0].status, scores[0].value) == ("ok", pair.estimate.size)
+        if pair.estimate.size == 666:
+            assert (scores[1].status, scores[1].value) == ("failed", None)
+            assert scores[1].detail == "deadly took its process down"
+        else:
+            assert (scores[1].status, scores[1].value) == ("ok", pair.estimate.size)
+
+
+def test_even_a_single_worker_is_a_process_of_its_own_with_one_thread(installed: None) -> None:
+    scored = values(score_pairs(pairs(10, 20), ["where", "threads"], 1))
+    assert scored["u0"] == scored["u1"]
+    assert scored["u0"][0] != os.getpid()
+    assert scored["u0"][1] == 1
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_reads_little_ahead_and_in_the_calling_thread(installed: None, workers: int) -> None:
+    read: list[int] = []
+
+    def source() -> Iterator[Pair]:
+        for number in itertools.count():
+            assert threading.current_thread() is threading.main_thread()
+            read.append(number)
+            yield pairs(10)[0]
+
+    scored = score_pairs(source(), ["length"], workers)
+    for done in range(1, 9):
+        next(scored)
+        assert len(read) <= done + 2 * workers
+    scored.close()
+
+
+def test_what_goes_wrong_while_reconstructing_surfaces(installed: None) -> None:
+    def source() -> Iterator[Pair]:
+        yield from pairs(10, 20, 30)
+        raise ZeroDivisionError("in the codec")
+
+    scored = score_pairs(source(), ["length"], 1)
+    with pytest.raises(ZeroDivisionError, match="in the codec"):
+        list(scored)
+
+
+def test_a_defect_in_a_metric_surfaces(installed: None) -> None:
+    with pytest.raises(SystemError, match="a defect"):
+        list(score_pairs(pairs(10), ["broken"], 1))
+
+
+def test_unreadable_utterance_fails_every_metric_with_the_reason(installed: None) -> None:
+    source = [pairs(10)[0], Pair.without_audio("gone", "empty file (0 bytes)")]
+    scored = list(score_pairs(source, ["length", "stoi"], 1))
+    assert [(score.metric, score.status, score.value, score.detail) for score in scored[1][1]] == [
+        ("length", "failed", None, "empty file (0 bytes)"),
+        ("stoi", "failed", None, "empty file (0 bytes)"),
+    ]
+
+
+def test_nothing_to_score() -> None:
+    assert list(score_pairs([], ["stoi"], 2)) == []
+
+
+def test_scores_equal_those_in_place_whatever_the_number_of_workers(tmp_path: Path) -> None:
+    source = []
+    for utterance in load_corpus("sample", "test").utterances[:3]:
+        audio, rate = read_audio(utterance.path)
+        audio = audio[: 2 * rate]
+        source.append(Pair(utterance.id, audio, rate, MuLaw(rate).reconstruct(audio, rate).audio, rate))
+    metrics = ["pesq", "stoi"]
+    expected = {
+        pair.utterance: [
+            score.value
+            for score in score_pair(metrics, pair.reference, pair.reference_rate, pair.estimate, pair.estimate_rate)
+        ]
+        for pair in source
+    }
+    assert values(score_pairs(source, metrics, 1)) == expected
+    assert values(score_pairs(source, metrics, 2)) == expected

@@ -1,0 +1,212 @@
+"""A run's folder survives kills, full disks and second runs, and gives back exactly what was put in."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from evalkit.metrics import Score
+from evalkit.store import RunStore, StoreError, UtteranceRecord
+
+HOLD = (
+    "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print('held', flush=True); input()"
+)
+
+
+def record(utterance: str = "u1", value: float | None = 0.1 + 0.2, detail: str = "", key: str = "k") -> UtteranceRecord:
+    scores = (
+        Score("stoi", value, "ok" if value is not None else "failed", detail, 0.5),
+        Score("pesq", 4.5, "ok", "", 1.0),
+    )
+    codes = np.random.default_rng(0).integers(0, 4096, (2, 300))
+    return UtteranceRecord("vq", key, utterance, scores, codes)
+
+
+def same(one: UtteranceRecord | None, other: UtteranceRecord) -> bool:
+    return one is not None and json.dumps(one.to_json()) == json.dumps(other.to_json())
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Another process holds the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-c", HOLD, str(folder / ".lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        yield
+        holder.communicate("\n")
+
+
+@contextmanager
+def full_disk(size: int) -> Iterator[None]:
+    """No file can grow beyond `size` bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+class TestRecords:
+    def test_come_back_equal(self, tmp_path: Path) -> None:
+        odd = record("ü/\u2028x", None, 'line\nbreak "quoted" \u2028 \x85')
+        with RunStore(tmp_path) as store:
+            store.append(record())
+            store.append(odd)
+            assert same(store.record("vq", "k", "u1"), record())
+        with RunStore(tmp_path) as store:
+            back = store.record("vq", "k", "u1")
+            assert back is not None
+            assert back.codes is not None
+            assert back.codes.dtype == np.int64
+            assert same(back, record())
+            assert back.scores[0].value == 0.1 + 0.2
+            assert same(store.record("vq", "k", odd.utterance), odd)
+
+    def test_without_codes(self, tmp_path: Path) -> None:
+        bare = UtteranceRecord("ground-truth", "k", "u1", record().scores, None)
+        with RunStore(tmp_path) as store:
+            store.append(bare)
+        with RunStore(tmp_path) as store:
+            assert same(store.record("ground-truth", "k", "u1"), bare)
+
+    def test_of_another_key_are_not_reused(self, tmp_path: Path) -> None:
+        with RunStore(tmp_path) as store:
+            store.append(record(key="old"))
+            assert store.record("vq", "new", "u1") is None
+            assert store.record("fsq", "old", "u1") is None
+
+    def test_the_last_one_counts(self, tmp_path: Path) -> None:
+        with RunStore(tmp_path) as store:
+            store.append(record(value=None, detail="no speech"))
+            store.append(record())
+        with RunStore(tmp_path) as store:
+            assert same(store.record("vq", "k", "u1"), record())
+
+    def test_are_complete_only_when_every_score_is_a_number(self) -> None:
+        assert record().complete
+        assert not record(value=None).complete
+
+    def test_speed(self, tmp_path: Path) -> None:
+        with RunStore(tmp_path) as store:
+            store.append_speed("vq", "k", {"rtf_encode": 0.1})
+        with RunStore(tmp_path) as store:
+            assert store.speed("vq", "k") == {"rtf_encode": 0.1}
+            assert store.speed("vq", "other") is None
+
+
+class TestDamage:
+    def test_torn_last_line_costs_that_line_only(self, tmp_path: Path) -> None:
+        with RunStore(tmp_path) as store:
+            store.append(record("u1"))
+            store.append(record("u2"))
+        journal = tmp_path / "journal.jsonl"
+        whole = journal.read_bytes()
+        last = whole.rstrip(b"\n").rfind(b"\n") + 1
+        for cut in (last + 1, (last + len(whole)) // 2, len(whole) - 1):
+            journal.write_bytes(whole[:cut])
+            with RunStore(tmp_path) as store:
+                assert same(store.record("vq", "k", "u1"), record("u1"))
+                assert store.record("vq", "k", "u2") is None
+                store.append(record("u2"))
+            assert journal.read_bytes() == whole
+
+    @pytest.mark.parametrize("left", [b"", b'{"schema'])
+    def test_kill_within_the_first_line(self, tmp_path: Path, left: bytes) -> None:
+        (tmp_path / "journal.jsonl").write_bytes(left)
+        for _ in range(2):
+            with RunStore(tmp_path) as store:
+                store.append(record())
+        with RunStore(tmp_path) as store:
+            assert same(store.record("vq", "k", "u1"), record())
+
+    @pytest.mark.parametrize("line", ["{", "[]", '{"utterance_record": {}}', '{"utterance_record": 3}', "\x00" * 9])
+    def test_damaged_line_is_named(self, tmp_path: Path, line: str) -> None:
+        with RunStore(tmp_path) as store:
+            store.append(record())
+        with (tmp_path / "journal.jsonl").open("a") as file:
+            file.write(line + "\n")
+        with pytest.raises(StoreError, match=r"journal\.jsonl, line 3 is damaged"):
+            RunStore(tmp_path)
+        with pytest.raises(StoreError, match="line 3"):  # and the folder is free again
+            RunStore(tmp_path)
+
+    def test_another_schema_version_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "journal.jsonl").write_text('{"schema_version": 99}\n')
+        with pytest.raises(StoreError, match="schema version 99, this version writes 1; choose another --out"):
+            RunStore(tmp_path)
+
+    def test_full_disk_loses_only_the_record_in_hand(self, tmp_path: Path) -> None:
+        kept = 0
+
+        def fill() -> None:
+            nonlocal kept
+            with RunStore(tmp_path) as store:
+                while True:
+                    store.append(record(f"u{kept}"))
+                    kept += 1
+
+        with full_disk(20_000), pytest.raises(OSError, match=r"File too large"):
+            fill()
+        assert kept > 3
+        with RunStore(tmp_path) as store:
+            assert all(same(store.record("vq", "k", f"u{number}"), record(f"u{number}")) for number in range(kept))
+            assert store.record("vq", "k", f"u{kept}") is None
+            store.append(record(f"u{kept}"))
+        with RunStore(tmp_path) as store:
+            assert same(store.record("vq", "k", f"u{kept}"), record(f"u{kept}"))
+
+
+class TestLock:
+    def test_folder_in_use_is_refused_at_once_and_free_afterwards(self, tmp_path: Path) -> None:
+        with held(tmp_path), pytest.raises(StoreError, match=r"in use by another run.*--out"):
+            RunStore(tmp_path)
+        with RunStore(tmp_path):
+            pass
+
+    def test_forked_children_do_not_hold_it(self, tmp_path: Path) -> None:
+        """Processes that read audio ahead outlive a killed run by seconds."""
+        code = (
+            "import os, pathlib, sys, time\n"
+            "from evalkit.store import RunStore\n"
+            "store = RunStore(pathlib.Path(sys.argv[1]))\n"
+            "child = os.fork()\n"
+            "if child: print(child, flush=True); os._exit(0)\n"
+            "time.sleep(30)\n"
+        )
+        killed = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        assert killed.stdout is not None
+        child = int(killed.stdout.readline())
+        killed.wait()
+        try:
+            with RunStore(tmp_path):
+                pass
+        finally:
+            subprocess.run(["kill", "-9", str(child)], check=True)
+            killed.stdout.close()
+
+    def test_folder_below_a_file_is_an_os_error(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        with pytest.raises(NotADirectoryError):
+            RunStore(tmp_path / "file" / "run")
+
+
+def test_frames_and_description_are_replaced_whole(tmp_path: Path) -> None:
+    with RunStore(tmp_path) as store:
+        for value in (1, 2):
+            path = store.write_frame(pd.DataFrame({"sizes": [[value, 3], None]}), "systems")
+            store.write_run({"seed": value, "text": "ü"})
+    assert pd.read_parquet(path)["sizes"].iloc[0].tolist() == [2, 3]
+    assert json.loads((tmp_path / "run.json").read_text()) == {"schema_version": 1, "seed": 2, "text": "ü"}
+    assert not list(tmp_path.glob("*.part"))
