@@ -19,7 +19,7 @@ TINY: dict[str, Any] = {
     "backbone": {
         "size": "tiny",
         "changes": {
-            "num_filters": 2, "dimension": 8, "lstm_layers": 1, "decoder_dim": 32, "decoder_intermediate": 32,
+            "num_filters": 2, "dimension": 8, "lstm_layers": 1, "decoder_dim": 64, "decoder_intermediate": 64,
             "decoder_layers": 1,
         },
     },

@@ -22,7 +22,7 @@ def speech() -> np.ndarray:
 
 def tiny_system(name: str = "q2d2", **options: object) -> CodecSystem:
     torch.manual_seed(0)
-    config = codec_config("tiny", num_filters=2, dimension=8, decoder_dim=32, decoder_intermediate=32, decoder_layers=1)
+    config = codec_config("tiny", num_filters=2, dimension=8, decoder_dim=64, decoder_intermediate=64, decoder_layers=1)
     options = options or ({"tiling": "rhombic", "levels": [5, 5]} if name == "q2d2" else {})
     return CodecSystem(name, Codec(config, build_bottleneck(name, config.dimension, **options)), torch.device("cpu"))
 

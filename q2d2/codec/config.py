@@ -17,8 +17,8 @@ class CodecConfig:
         num_filters: channels after the encoder's first convolution; doubled by every stride.
         dimension: channels of the latents, the bottleneck's input and output.
         lstm_layers: layers of the LSTM at the encoder's end.
-        decoder_dim: channels of the decoder; a multiple of 32 (group normalization), at least 64 (with one channel a
-            group, a single frame has nothing to be normalized by).
+        decoder_dim: channels of the decoder; a multiple of 32 (group normalization). With 32 itself, one channel a
+            group, audio of a single frame cannot be normalized.
         decoder_intermediate: inner channels of each ConvNeXt block.
         decoder_layers: number of ConvNeXt blocks.
         num_embeddings: conditions of the adaptive layer normalization ("bandwidths" in the published code).
@@ -38,8 +38,8 @@ class CodecConfig:
         object.__setattr__(self, "ratios", tuple(self.ratios))
         if not self.ratios or any(not isinstance(r, int) or r < 1 for r in self.ratios):
             raise ValueError(f"ratios {self.ratios}: expected positive integers such as (8, 5, 4, 2)")
-        if self.decoder_dim % 32 or self.decoder_dim < 64:
-            raise ValueError(f"decoder_dim {self.decoder_dim}: expected a multiple of 32, at least 64")
+        if self.decoder_dim < 1 or self.decoder_dim % 32:
+            raise ValueError(f"decoder_dim {self.decoder_dim}: expected a multiple of 32")
 
     @property
     def hop_length(self) -> int:
