@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import torch
 import vector_quantize_pytorch as vqpt
-from torch import Tensor
+from torch import Tensor, nn
 
 from baselines.vq import ProjectedBottleneck, require
+from q2d2.projection import fit_projections
 
 
 class FSQ(ProjectedBottleneck):
@@ -28,6 +29,7 @@ class FSQ(ProjectedBottleneck):
         ValueError: no levels or one out of range, or latents or codes have another shape.
     """
 
+    is_product = True
     halves: Tensor
 
     def __init__(self, dim: int, levels: Sequence[int] = (8, 5, 5, 5)) -> None:
@@ -51,6 +53,11 @@ class FSQ(ProjectedBottleneck):
         self.codebook_sizes = tuple(levels)
         # The library's values are k / (level // 2), k from -(level // 2); halves move with the module, not the state.
         self.register_buffer("halves", torch.tensor([level // 2 for level in levels]), persistent=False)
+
+    def fit(self, latents: Tensor) -> None:
+        assert isinstance(self.project_in, nn.Linear)
+        assert isinstance(self.project_out, nn.Linear)
+        fit_projections(self.project_in, self.project_out, latents)
 
     def quantize(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         rounded, codes = self._round(frames)

@@ -17,7 +17,7 @@ from q2d2.training.config import TrainConfig
 
 BUILT_IN = files("evalkit") / "experiments"
 KNOWN_ANSWERS = ("ground-truth", "mulaw-8bit", "noise-10db")
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
+PRECISIONS = ("32-true", "bf16-mixed")
 BARE_NULL = 'null without quotes means "nothing" in YAML: write "null"'
 
 

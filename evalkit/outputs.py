@@ -107,7 +107,7 @@ def scored_system(
         "frame_rate": system.frame_rate,
         "bits_per_frame": usage.bits_per_frame if coded else None,
         "bitrate": usage.bits_per_frame * system.frame_rate if rated else None,
-        "tokens_per_second": len(system.codebook_sizes) * system.frame_rate if rated else None,
+        "tokens_per_second": system.tokens_per_frame * system.frame_rate if rated else None,
     }
     row |= usage.summary(system.frame_rate)
     row |= {name: speed and speed[name] for name in ("rtf_encode", "rtf_decode", "rtf_detail")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import io
 import json
 import os
 import platform
@@ -196,8 +197,10 @@ def _keep_examples(plan: Plan, system: System, fresh: bool) -> None:
         except AudioError:
             continue  # its scores are failed rows that name it
         path.parent.mkdir(parents=True, exist_ok=True)
+        coded = io.BytesIO()  # soundfile would hide the reason of a write that fails
+        soundfile.write(coded, made.audio.clip(-1, 1), made.sample_rate, format="FLAC")
         part = path.with_name(path.name + ".part")
-        soundfile.write(part, made.audio.clip(-1, 1), made.sample_rate, format="FLAC")
+        part.write_bytes(coded.getbuffer())
         os.replace(part, path)
 
 

@@ -38,6 +38,7 @@ class System(Protocol):
         sample_rate: in Hz; None for one that works at the rate of its input.
         frame_rate: frames per second; None where there are none.
         codebook_sizes: codes of each quantizer; empty where unknown or continuous.
+        tokens_per_frame: indices a frame as published tables count them (`Bottleneck.tokens_per_frame`).
     """
 
     name: str
@@ -45,6 +46,7 @@ class System(Protocol):
     sample_rate: int | None
     frame_rate: float | None
     codebook_sizes: tuple[int, ...]
+    tokens_per_frame: int
 
     def reconstruct(self, audio: Audio, sample_rate: int) -> Reconstruction:
         """Encode and decode audio (samples,) in [-1, 1] at `sample_rate` Hz."""
@@ -56,6 +58,7 @@ class GroundTruth:
 
     name, kind, sample_rate, frame_rate = "ground-truth", "anchor", None, None
     codebook_sizes: tuple[int, ...] = ()
+    tokens_per_frame = 0
 
     def reconstruct(self, audio: Audio, sample_rate: int) -> Reconstruction:
         return Reconstruction(audio, sample_rate)
@@ -69,6 +72,7 @@ class MuLaw:
 
     name, kind, sample_rate = "mulaw-8bit", "anchor", None
     codebook_sizes: tuple[int, ...] = (256,)
+    tokens_per_frame = 1
 
     def __init__(self, test_rate: int | None) -> None:
         self.frame_rate = None if test_rate is None else float(test_rate)
@@ -89,6 +93,7 @@ class WhiteNoise:
 
     name, kind, sample_rate, frame_rate = "noise-10db", "anchor", None, None
     codebook_sizes: tuple[int, ...] = ()
+    tokens_per_frame = 0
     SNR_DB = 10.0
 
     def reconstruct(self, audio: Audio, sample_rate: int) -> Reconstruction:
@@ -113,6 +118,7 @@ class CodecSystem:
         self.sample_rate = codec.sample_rate
         self.frame_rate = codec.frame_rate
         self.codebook_sizes = codec.bottleneck.codebook_sizes
+        self.tokens_per_frame = codec.bottleneck.tokens_per_frame
 
     def prepare(self, audio: Audio, sample_rate: int) -> torch.Tensor:
         """Audio (samples,) -> (1, samples) on the codec's device and at its rate."""

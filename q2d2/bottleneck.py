@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -41,9 +42,11 @@ class Bottleneck(nn.Module, ABC):
     Attributes:
         dim: channels of the latents.
         codebook_sizes: number of codes of each quantizer; empty for a continuous bottleneck.
+        is_product: the codes of a frame are the digits of one index, as the family's papers count tokens (Q2D2, FSQ).
     """
 
     codebook_sizes: tuple[int, ...] = ()
+    is_product: ClassVar[bool] = False
     spec: dict[str, Any]
 
     def __init__(self, dim: int) -> None:
@@ -54,6 +57,17 @@ class Bottleneck(nn.Module, ABC):
     def bits_per_frame(self) -> float:
         """Nominal bits of one frame: sum of log2 of the codebook sizes; 0 where there are no codes."""
         return sum(math.log2(size) for size in self.codebook_sizes)
+
+    @property
+    def tokens_per_frame(self) -> int:
+        """Indices of one frame as published tables count them: one a quantizer, or one for a product of codes."""
+        return min(1, len(self.codebook_sizes)) if self.is_product else len(self.codebook_sizes)
+
+    def fit(self, latents: Tensor) -> None:
+        """Start from latents (batch, dim, frames) of a trained backbone; called before a warm-started training.
+
+        Nothing by default: codebooks run k-means on their first training batch anyway.
+        """
 
     @abstractmethod
     def forward(self, latents: Tensor) -> BottleneckOutput:
@@ -106,6 +120,7 @@ def build_bottleneck(name: str, dim: int, **options: Any) -> Bottleneck:
     try:
         bottleneck: Bottleneck = cls(dim, **options)
     except TypeError as error:
-        raise ValueError(f"bottleneck {name!r}: {error}") from error
+        known = [option for option in inspect.signature(cls).parameters if option != "dim"]
+        raise ValueError(f"bottleneck {name!r}: {error}. Its options: {', '.join(known) or 'none'}.") from error
     bottleneck.spec = {"name": name, **options}
     return bottleneck

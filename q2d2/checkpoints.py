@@ -44,6 +44,7 @@ def save_codec(
     }
     weights = folder / (WEIGHTS + ".part")
     save_file(tensors, weights)
+    weights.chmod(0o644)  # safetensors leaves it to its owner alone
     (folder / CONFIG).unlink(missing_ok=True)  # that of an older checkpoint
     os.replace(weights, folder / WEIGHTS)
     described = {
@@ -99,7 +100,7 @@ def find_checkpoint(source: str | Path) -> Path:
     Raises:
         CheckpointError: there is none.
     """
-    for folder in (Path(source), PRETRAINED / source):
+    for folder in (Path(source).expanduser(), PRETRAINED / source):
         if (folder / CONFIG).is_file():
             return folder
     shipped = ", ".join(sorted(path.parent.name for path in PRETRAINED.glob(f"*/{CONFIG}"))) or "none"

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from q2d2.bottleneck import Bottleneck, BottleneckOutput
+from q2d2.projection import fit_projections
 from q2d2.tilings import Tiling, build_tiling
 
 Gradient = Literal["unit", "published"]
@@ -37,6 +38,7 @@ class Q2D2(Bottleneck):
             another shape.
     """
 
+    is_product = True
     half_spans: Tensor
 
     def __init__(
@@ -63,6 +65,9 @@ class Q2D2(Bottleneck):
 
     def _grids(self) -> list[Tiling]:
         return [grid for grid in self.tilings if isinstance(grid, Tiling)]
+
+    def fit(self, latents: Tensor) -> None:
+        fit_projections(self.project_in, self.project_out, latents)
 
     def forward(self, latents: Tensor) -> BottleneckOutput:
         with torch.autocast(latents.device.type, enabled=False):

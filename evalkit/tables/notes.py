@@ -16,8 +16,8 @@ def standing_notes(utterances: pd.DataFrame, systems: pd.DataFrame, summary: pd.
         f"Brackets: 95 % interval of the mean, bootstrap over {resampling_unit(utterances)}. a/b: a of b utterances "
         "scored; the others are left out of the mean, never replaced by a number.",
         _ranking(summary),
-        "kbit/s: nominal, from the sizes of the codebooks. coded kbit/s: entropy of the codes in use. Utilization and "
-        "normalized entropy: mean over a system's quantizers.",
+        "kbit/s: nominal, from the sizes of the codebooks. coded kbit/s: entropy of the codes in use. Utilization: "
+        "mean over a system's quantizers; normalized entropy: theirs together, over the nominal bits.",
     ]
     if summary[["rtf_encode", "rtf_decode"]].notna().any().any():
         details = [str(text) for text in systems["rtf_detail"].dropna().unique() if str(text)]

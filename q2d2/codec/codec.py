@@ -63,12 +63,12 @@ class Codec(nn.Module):
 
     @property
     def tokens_per_second(self) -> float:
-        """Codes per second over all quantizers."""
-        return self.frame_rate * len(self.bottleneck.codebook_sizes)
+        """Indices per second as published tables count them, see `Bottleneck.tokens_per_frame`."""
+        return self.frame_rate * self.bottleneck.tokens_per_frame
 
     def forward(self, audio: Tensor) -> CodecOutput:
         """Reconstruct audio (batch, samples) in [-1, 1] with gradients."""
-        quantized, codes, loss = self.bottleneck(self._latents(audio))
+        quantized, codes, loss = self.bottleneck(self.latents(audio))
         return CodecOutput(self._synthesize(quantized)[:, : audio.shape[-1]], codes, loss)
 
     def encode(self, audio: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ class Codec(nn.Module):
         Raises:
             ValueError: audio is not (batch, samples) or is empty.
         """
-        return self.bottleneck.encode(self._latents(audio))
+        return self.bottleneck.encode(self.latents(audio))
 
     def decode(self, codes: Tensor, length: int | None = None) -> Tensor:
         """Codes (batch, quantizers, frames) -> audio (batch, length), by default frames * hop_length samples.
@@ -92,7 +92,12 @@ class Codec(nn.Module):
             raise ValueError(f"length {length} asked of codes that hold {held} samples")
         return self._synthesize(self.bottleneck.decode(codes))[:, :length]
 
-    def _latents(self, audio: Tensor) -> Tensor:
+    def latents(self, audio: Tensor) -> Tensor:
+        """Audio (batch, samples) in [-1, 1] -> what the bottleneck gets, (batch, dimension, frames).
+
+        Raises:
+            ValueError: audio is not (batch, samples) or is empty.
+        """
         if audio.dim() != 2 or audio.shape[-1] == 0:
             raise ValueError(f"audio of shape {tuple(audio.shape)}: expected (batch, samples) with samples > 0")
         return self.encoder(audio.unsqueeze(1))

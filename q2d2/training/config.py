@@ -27,7 +27,7 @@ class TrainConfig:
         checkpoint_every: steps between checkpoints.
         log_every: steps between log rows.
         num_workers: processes that read segments ahead.
-        precision: Lightning Fabric's: "32-true", "bf16-mixed", ...
+        precision: Lightning Fabric's "32-true" or "bf16-mixed".
         seed: decides initialization, data order, dropout and everything else random.
     """
 

@@ -34,6 +34,8 @@ from q2d2.training.losses import GeneratorLosses
 from q2d2.training.segments import AudioFile, SegmentDataset, StepSampler, segment_loader
 
 STATE = "state.pt"
+# What may change between a run and its continuation, as no weight depends on it.
+WITHOUT_EFFECT = {"train.checkpoint_every", "train.log_every", "train.num_workers"}
 
 
 class TrainingError(UserError, RuntimeError):
@@ -101,23 +103,28 @@ def train(
         (folder / STATE).unlink(missing_ok=True)
         return folder
 
-    fabric = Fabric(accelerator="gpu" if device == "cuda" else device, devices=1, precision=config.precision)  # type: ignore[arg-type]
+    fabric = Fabric(accelerator=_accelerator(device), devices=1, precision=config.precision)  # type: ignore[arg-type]
+    samples = round(config.segment_seconds * backbone.sample_rate)
+    dataset = SegmentDataset(files, backbone.sample_rate, samples, config.gain_db, config.seed)
     _seed_everything(config.seed, step=-1)
     options = dict(bottleneck)
     codec = Codec(backbone, build_bottleneck(options.pop("name"), backbone.dimension, **options))
     if config.init_from:
         load_backbone(codec, source)
+        first_batch = torch.stack([dataset[index].audio for index in range(config.batch_size)])
+        with torch.no_grad():
+            codec.bottleneck.fit(codec.eval().latents(first_batch))
+        codec.train()
     averaged = AveragedModel(codec, multi_avg_fn=_moving_average(config.ema_decay))
     optimizer: torch.optim.Optimizer = torch.optim.AdamW(
         codec.parameters(), config.learning_rate, betas=config.betas, weight_decay=config.weight_decay, fused=True
     )
     objective = fabric.to_device(GeneratorLosses(backbone.sample_rate, config.losses))
     averaged = fabric.to_device(averaged)
+    averaged.n_averaged = averaged.n_averaged.cpu()  # asked for in every step, where a GPU would be waited for
     model, optimizer = fabric.setup(codec, optimizer)
 
     first_step, seconds_before = _resume(folder, settings, codec, averaged, optimizer)
-    samples = round(config.segment_seconds * backbone.sample_rate)
-    dataset = SegmentDataset(files, backbone.sample_rate, samples, config.gain_db, config.seed)
     sampler = StepSampler(config.batch_size, first_step, config.steps, fabric.global_rank, fabric.world_size)
     batches = iter(segment_loader(dataset, sampler, config.num_workers))
 
@@ -195,6 +202,13 @@ def _moving_average(decay: float) -> Callable[..., None]:
     return update
 
 
+def _accelerator(device: str) -> str:
+    """Fabric's name of a device; "auto" is a CUDA device or the CPU, as everywhere in the harness."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return device
+
+
 def _seed_everything(seed: int, step: int) -> None:
     # SeedSequence spreads neighbouring steps over unrelated seeds.
     value = int(np.random.SeedSequence((seed, step + 1)).generate_state(1)[0])
@@ -223,12 +237,11 @@ def _resume(
 
 def _check_same(folder: Path, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
     """Raise TrainingError naming every difference between what a folder's run was made with and what is wanted now."""
-    # The corpus was not noted by the first runs.
-    there, now = _flat({"corpus": wanted["corpus"], **stored}), _flat(wanted)
+    there, now = _flat(stored), _flat(wanted)
     different = [
         f"{key}: {there.get(key)!r} there, {now.get(key)!r} wanted"
         for key in {**now, **there}
-        if there.get(key) != now.get(key)
+        if there.get(key) != now.get(key) and key not in WITHOUT_EFFECT
     ]
     if different:
         raise TrainingError(
