@@ -8,7 +8,7 @@ import torch
 import vector_quantize_pytorch as vqpt
 from torch import Tensor, nn
 
-from baselines.vq import ProjectedBottleneck, require
+from baselines.projected import ProjectedBottleneck, require
 from q2d2.projection import fit_projections
 
 

@@ -9,7 +9,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional
 
-from baselines.vq import EmaCodebook, ProjectedBottleneck, is_distributed, require
+from baselines.codebook import EmaCodebook, is_distributed
+from baselines.projected import ProjectedBottleneck, require
 
 DROPPED = -1  # the code of a quantizer that quantizer dropout left out
 
