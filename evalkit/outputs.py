@@ -99,15 +99,15 @@ def scored_system(
         if record.codes is not None:
             usage.add(record.codes)
     coded = bool(system.codebook_sizes)
-    rated = coded and system.frame_rate is not None
+    rate = system.frame_rate if coded else None
     row: dict[str, Any] = {"system": system.name, "kind": system.kind, "dataset": dataset}
     row |= {
         "bottleneck": json.dumps(described["bottleneck"]) if described else None,
         "codebook_sizes": list(system.codebook_sizes) if coded else None,
         "frame_rate": system.frame_rate,
         "bits_per_frame": usage.bits_per_frame if coded else None,
-        "bitrate": usage.bits_per_frame * system.frame_rate if rated else None,
-        "tokens_per_second": system.tokens_per_frame * system.frame_rate if rated else None,
+        "bitrate": None if rate is None else usage.bits_per_frame * rate,
+        "tokens_per_second": system.tokens_per_frame * rate if rate else None,
     }
     row |= usage.summary(system.frame_rate)
     row |= {name: speed and speed[name] for name in ("rtf_encode", "rtf_decode", "rtf_detail")}

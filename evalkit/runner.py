@@ -73,19 +73,19 @@ def run(plan: Plan, console: Console, device: str = "auto", workers: int | None 
         description = _describe(plan, files)
         store.write_run(description)
         done: list[ScoredSystem] = []
-        for system in [*anchors(plan.test_rate), *plan.systems]:
+        todo: list[System | PlannedSystem] = [*anchors(plan.test_rate), *plan.systems]
+        for system in todo:
+            described: dict[str, Any] | None = None
             if isinstance(system, PlannedSystem):
-                described, ready = _train_or_load(plan, system, device, chosen)
-            else:
-                described, ready = None, system
+                described, system = _train_or_load(plan, system, device, chosen)
             key = _digest(described and described["weights_sha256"], _metric_versions(plan), str(RESAMPLER))
             keys = {utterance: _digest(key, digest) for utterance, digest in files.items()}
-            fresh = _score_system(plan, store, ready, keys, console, workers or joblib.cpu_count())
-            _keep_examples(plan, ready, fresh)
-            speed = _measure_speed(plan, store, ready, key) if isinstance(ready, CodecSystem) else None
-            records = [store.record(ready.name, keys[u.id], u.id) for u in plan.test_utterances]
+            fresh = _score_system(plan, store, system, keys, console, workers or joblib.cpu_count())
+            _keep_examples(plan, system, fresh)
+            speed = _measure_speed(plan, store, system, key) if isinstance(system, CodecSystem) else None
+            records = [store.record(system.name, keys[u.id], u.id) for u in plan.test_utterances]
             whole = [record for record in records if record is not None]
-            done.append(scored_system(plan.dataset, ready, whole, described, speed))
+            done.append(scored_system(plan.dataset, system, whole, described, speed))
         weights = {system.name: system.row["checkpoint_sha256"] for system in done}
         store.write_run(description | {"weights_sha256": {name: sha for name, sha in weights.items() if sha}})
         return write_outputs(plan, store, done)

@@ -41,36 +41,50 @@ class System(Protocol):
         tokens_per_frame: indices a frame as published tables count them (`Bottleneck.tokens_per_frame`).
     """
 
-    name: str
-    kind: str
-    sample_rate: int | None
-    frame_rate: float | None
-    codebook_sizes: tuple[int, ...]
-    tokens_per_frame: int
+    @property
+    def name(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def sample_rate(self) -> int | None: ...
+    @property
+    def frame_rate(self) -> float | None: ...
+    @property
+    def codebook_sizes(self) -> tuple[int, ...]: ...
+    @property
+    def tokens_per_frame(self) -> int: ...
 
     def reconstruct(self, audio: Audio, sample_rate: int) -> Reconstruction:
         """Encode and decode audio (samples,) in [-1, 1] at `sample_rate` Hz."""
         ...
 
 
-class GroundTruth:
-    """The original itself: the best any metric can say."""
+class Anchor:
+    """What known-answer systems share: they work at the rate of their input and, but for one, have no codes."""
 
-    name, kind, sample_rate, frame_rate = "ground-truth", "anchor", None, None
+    kind = "anchor"
+    sample_rate: int | None = None
+    frame_rate: float | None = None
     codebook_sizes: tuple[int, ...] = ()
     tokens_per_frame = 0
+
+
+class GroundTruth(Anchor):
+    """The original itself: the best any metric can say."""
+
+    name = "ground-truth"
 
     def reconstruct(self, audio: Audio, sample_rate: int) -> Reconstruction:
         return Reconstruction(audio, sample_rate)
 
 
-class MuLaw:
+class MuLaw(Anchor):
     """8-bit mu-law PCM (ITU-T G.711's companding, mu = 255): good quality at a high bit rate.
 
     Its codes are not given out: one a sample would be most of what a run keeps, and how they are used says nothing new.
     """
 
-    name, kind, sample_rate = "mulaw-8bit", "anchor", None
+    name = "mulaw-8bit"
     codebook_sizes: tuple[int, ...] = (256,)
     tokens_per_frame = 1
 
@@ -85,15 +99,13 @@ class MuLaw:
         return Reconstruction(decoded.astype(np.float32), sample_rate)
 
 
-class WhiteNoise:
+class WhiteNoise(Anchor):
     """White Gaussian noise added at 10 dB signal-to-noise ratio: plainly audible damage.
 
     The noise is a function of the signal alone, so that every run adds the same.
     """
 
-    name, kind, sample_rate, frame_rate = "noise-10db", "anchor", None, None
-    codebook_sizes: tuple[int, ...] = ()
-    tokens_per_frame = 0
+    name = "noise-10db"
     SNR_DB = 10.0
 
     def reconstruct(self, audio: Audio, sample_rate: int) -> Reconstruction:
@@ -115,22 +127,23 @@ class CodecSystem:
         self.name = name
         self.codec = codec.to(device).eval()
         self.device = device
-        self.sample_rate = codec.sample_rate
-        self.frame_rate = codec.frame_rate
+        self.sample_rate: int | None = codec.sample_rate
+        self.frame_rate: float | None = codec.frame_rate
         self.codebook_sizes = codec.bottleneck.codebook_sizes
         self.tokens_per_frame = codec.bottleneck.tokens_per_frame
 
     def prepare(self, audio: Audio, sample_rate: int) -> torch.Tensor:
         """Audio (samples,) -> (1, samples) on the codec's device and at its rate."""
         signal = torch.from_numpy(np.ascontiguousarray(audio)).to(self.device)[None]
-        return AF.resample(signal, sample_rate, self.sample_rate)
+        resampled: torch.Tensor = AF.resample(signal, sample_rate, self.codec.sample_rate)
+        return resampled
 
     @torch.inference_mode()
     def reconstruct(self, audio: Audio, sample_rate: int) -> Reconstruction:
         signal = self.prepare(audio, sample_rate)
         codes = self.codec.encode(signal)
         decoded = self.codec.decode(codes, length=signal.shape[-1])[0].cpu().numpy()
-        return Reconstruction(decoded, self.sample_rate, codes[0].cpu().numpy() if self.codebook_sizes else None)
+        return Reconstruction(decoded, self.codec.sample_rate, codes[0].cpu().numpy() if self.codebook_sizes else None)
 
 
 def anchors(test_rate: int | None) -> list[System]:

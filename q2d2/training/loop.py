@@ -119,8 +119,9 @@ def train(
     optimizer: torch.optim.Optimizer = torch.optim.AdamW(
         codec.parameters(), config.learning_rate, betas=config.betas, weight_decay=config.weight_decay, fused=True
     )
-    objective = fabric.to_device(GeneratorLosses(backbone.sample_rate, config.losses))
-    averaged = fabric.to_device(averaged)
+    objective = GeneratorLosses(backbone.sample_rate, config.losses)
+    fabric.to_device(objective)
+    fabric.to_device(averaged)
     averaged.n_averaged = averaged.n_averaged.cpu()  # asked for in every step, where a GPU would be waited for
     model, optimizer = fabric.setup(codec, optimizer)
 
@@ -169,7 +170,7 @@ def train(
                     save(done, seconds)
 
     final = averaged.module if config.ema_decay else codec
-    final.bottleneck.spec = codec.bottleneck.spec
+    assert isinstance(final, Codec)
     save_codec(final, folder, {"settings": settings, **settings["corpus"], **(metadata or {})})
     (folder / STATE).unlink(missing_ok=True)
     return folder

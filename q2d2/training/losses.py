@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -94,18 +94,21 @@ class GeneratorLosses(nn.Module):
 
     def _spectral(self, scale: nn.Module, estimate: Tensor, target: Tensor) -> dict[str, Tensor]:
         assert isinstance(scale, SpectralScale)
+        compared: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+            "mel": lambda spectrum, magnitude: scale.log_mel(magnitude),
+            "stft": lambda spectrum, magnitude: magnitude.log(),
+            "complex_stft": _compressed,
+        }
         spectra = [scale.spectrum(audio) for audio in (estimate, target)]
         # The floor under the square root keeps the gradient finite in silence.
         magnitudes = [(s.real.square() + s.imag.square() + FLOOR**2).sqrt() for s in spectra]
-        losses: dict[str, Tensor] = {}
-        if "mel" in self.weights:
-            losses["mel"] = F.l1_loss(*(scale.log_mel(magnitude) for magnitude in magnitudes))
-        if "stft" in self.weights:
-            losses["stft"] = F.l1_loss(*(magnitude.log() for magnitude in magnitudes))
-        if "complex_stft" in self.weights:
-            compressed = [
-                torch.view_as_real(spectrum) * (magnitude.clamp(min=COMPRESSION_FLOOR) ** -0.7)[..., None]
-                for spectrum, magnitude in zip(spectra, magnitudes, strict=True)
-            ]
-            losses["complex_stft"] = F.l1_loss(*compressed)
+        losses = {}
+        for name in (name for name in compared if name in self.weights):
+            ours, wanted = map(compared[name], spectra, magnitudes)
+            losses[name] = F.l1_loss(ours, wanted)
         return losses
+
+
+def _compressed(spectrum: Tensor, magnitude: Tensor) -> Tensor:
+    """|S|^0.3 e^{i phase}, real and imaginary part in the last dimension."""
+    return torch.view_as_real(spectrum) * (magnitude.clamp(min=COMPRESSION_FLOOR) ** -0.7)[..., None]
