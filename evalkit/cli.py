@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -140,10 +141,10 @@ def check_command(
 
     corpus = load_corpus(dataset, part, root)
     typer.echo(corpus.describe())
-    problems = check_corpus(corpus)
+    problems = [problem for problem in check_corpus(corpus) if problem not in corpus.problems]
+    typer.echo(f"decoded: {len(corpus.utterances):,}, of which unusable: {len(problems):,}")
     for problem in problems:
-        typer.echo(str(problem))
-    typer.echo(f"decoded {len(corpus.utterances)} files: {len(problems)} with problems")
+        typer.echo(f"  {problem}")
     if problems or corpus.problems:
         raise typer.Exit(1)
 
@@ -156,4 +157,6 @@ def main() -> None:
         sys.exit(f"evalkit: {error}")
     except OSError as error:  # a full disk, a folder that may not be written, a lost connection
         where = f"{error.filename}: " if error.filename else ""
-        sys.exit(f"evalkit: {where}{error.strerror or error}")
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        hint = "; make room and run the same command again, finished work is kept" if full else ""
+        sys.exit(f"evalkit: {where}{error.strerror or error}{hint}")

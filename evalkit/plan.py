@@ -146,7 +146,11 @@ def _plan_system(name: str, experiment: Experiment, backbone: CodecConfig) -> Pl
     if spec.checkpoint is not None:
         checkpoint = find_checkpoint(spec.checkpoint)
         described = read_description(checkpoint)
-        bottleneck, backbone = described["bottleneck"], CodecConfig(**described["backbone"])
+        bottleneck = described["bottleneck"]
+        try:
+            backbone = CodecConfig(**described["backbone"])
+        except (ValueError, TypeError) as error:
+            raise ExperimentError(f"systems.{name}: {checkpoint}: backbone: {error}") from error
     else:
         assert spec.bottleneck is not None  # SystemSpec allows one or the other
         checkpoint, bottleneck = None, spec.bottleneck

@@ -77,7 +77,7 @@ def run(plan: Plan, console: Console, device: str = "auto", workers: int | None 
         for system in todo:
             described: dict[str, Any] | None = None
             if isinstance(system, PlannedSystem):
-                described, system = _train_or_load(plan, system, device, chosen)
+                described, system = _train_or_load(plan, system, chosen.type, chosen)
             key = _digest(described and described["weights_sha256"], _metric_versions(plan), str(RESAMPLER))
             keys = {utterance: _digest(key, digest) for utterance, digest in files.items()}
             fresh = _score_system(plan, store, system, keys, console, workers or joblib.cpu_count())

@@ -108,7 +108,7 @@ def test_bit_rates_follow_from_the_codes() -> None:
     assert codec.frame_rate == pytest.approx(166.667, abs=1e-3)
     assert codec.bottleneck.codebook_sizes == (145, 85, 85)
     assert codec.bitrate == pytest.approx(3333, abs=1)
-    assert codec.tokens_per_second == pytest.approx(500)
+    assert codec.tokens_per_second == pytest.approx(1000 / 6)
     assert codec_with("null").bitrate == codec_with("null").tokens_per_second == 0
 
 
