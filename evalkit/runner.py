@@ -33,7 +33,7 @@ from q2d2 import __version__
 from q2d2.audio import AudioError, read_audio
 from q2d2.checkpoints import file_sha256, load_codec, read_description
 from q2d2.errors import UserError
-from q2d2.training.loop import train
+from q2d2.training.loop import denormals_flushed, train
 
 PACKAGES = (
     "torch",
@@ -52,6 +52,7 @@ class DeviceError(UserError, RuntimeError):
     """The device asked for is not there; the message says which are."""
 
 
+@denormals_flushed()  # as in training: a call that trains and a later one that only scores must compute alike
 def run(plan: Plan, console: Console, device: str = "auto", workers: int | None = None) -> RunResult:
     """Do what is missing of `plan` and write everything anew that follows from the rows.
 
@@ -66,8 +67,6 @@ def run(plan: Plan, console: Console, device: str = "auto", workers: int | None 
         TrainingError, StoreError, CheckpointError, OSError: what was computed before is kept.
     """
     chosen = select_device(device)
-    # Training sets this too: a call that trains and a later one that only scores must compute alike.
-    torch.set_flush_denormal(True)
     with RunStore(plan.folder) as store:
         files = {utterance.id: _file_digest(utterance.path) for utterance in plan.test_utterances}
         description = _describe(plan, files)

@@ -21,7 +21,8 @@ def latents_of_rank(rank: int, scale: float = 5.0) -> Tensor:
 
 
 def relative_error(estimate: Tensor, wanted: Tensor) -> float:
-    return float((estimate - wanted).square().mean() / (wanted - wanted.mean(dim=(0, 2), keepdim=True)).square().mean())
+    spread = wanted - wanted.mean(dim=(0, 2), keepdim=True)
+    return ((estimate - wanted).square().mean() / spread.square().mean()).item()
 
 
 def test_bounded_values_fill_the_range_and_lead_back() -> None:

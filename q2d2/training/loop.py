@@ -43,8 +43,11 @@ class TrainingError(UserError, RuntimeError):
 
 
 @contextmanager
-def _denormals_flushed() -> Iterator[None]:
-    # Gradients of near-silent speech fall below the smallest normal float, where a CPU computes many times slower.
+def denormals_flushed() -> Iterator[None]:
+    """Take numbers below the smallest normal float as zero while inside, as the CPU is many times slower with them.
+
+    Gradients of near-silent speech are that small.
+    """
     before = bool(torch.tensor(1e-40) * 1 == 0)
     torch.set_flush_denormal(True)
     try:
@@ -53,7 +56,7 @@ def _denormals_flushed() -> Iterator[None]:
         torch.set_flush_denormal(before)
 
 
-@_denormals_flushed()
+@denormals_flushed()
 def train(
     backbone: CodecConfig,
     bottleneck: dict[str, Any],
