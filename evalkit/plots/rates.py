@@ -27,8 +27,8 @@ from evalkit.tables import MetricFormat, is_ranked, metric_format
 LABEL_POINTS = 8.5
 REACH = 0.4  # a reference at most this share of the systems' span away still gets its line
 LOG_RATIO = 4.0  # bit rates further apart than this are drawn on a logarithmic axis
-NEAR = 0.02  # rates this share of the axis apart would cover one another and are set side by side ...
-STEP_POINTS = 5.5  # ... this far apart on paper
+NEAR = 0.05  # rates this share of the axis apart would cover one another and are set side by side ...
+STEP_POINTS = 8.0  # ... this far apart on paper
 
 
 @styled

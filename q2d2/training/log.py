@@ -10,6 +10,7 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Column
 from torch.utils.tensorboard import SummaryWriter
 
 
@@ -32,13 +33,15 @@ class TrainingLog:
         self._drop_rows_from(first_step)
         self.tensorboard = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step)
         self.progress = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=20),
+            TextColumn("[bold]{task.description}", table_column=Column(no_wrap=True, min_width=8)),
+            BarColumn(bar_width=10),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[losses]}"),
+            TextColumn("{task.fields[rate]}", table_column=Column(no_wrap=True, min_width=9)),
+            TimeRemainingColumn(table_column=Column(no_wrap=True, min_width=7)),
+            # What does not fit a narrow terminal is cut here, and not from what comes before.
+            TextColumn("{task.fields[losses]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
             console=self.console,
+            expand=True,
         )
         self.task: TaskID = self.progress.add_task(name, total=steps, completed=first_step, rate="", losses="")
 
@@ -73,7 +76,7 @@ class TrainingLog:
         for name, value in values.items():
             self.tensorboard.add_scalar(name, value, step)
         shown = " ".join(f"{name} {value:.3f}" for name, value in losses.items())
-        self.progress.update(self.task, completed=step, rate=f"{rate:.1f} steps/s", losses=shown)
+        self.progress.update(self.task, completed=step, rate=f"{rate:.1f} it/s", losses=shown)
 
     def _drop_rows_from(self, first_step: int) -> None:
         if not self.path.exists():
