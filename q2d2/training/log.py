@@ -69,7 +69,7 @@ class TrainingLog:
         values = {**losses, "total": sum(losses.values()), "learning_rate": learning_rate, "seconds": round(seconds, 3)}
         new = not self.path.exists()
         with self.path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, ["step", *values])
+            writer = csv.DictWriter(file, ["step", *values], lineterminator="\n")
             if new:
                 writer.writeheader()
             writer.writerow({"step": step, **values})
