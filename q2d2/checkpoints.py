@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from q2d2.bottleneck import build_bottleneck
 from q2d2.codec import Codec, CodecConfig
@@ -43,8 +43,7 @@ def save_codec(
         for name, tensor in codec.state_dict().items()
     }
     weights = folder / (WEIGHTS + ".part")
-    save_file(tensors, weights)
-    weights.chmod(0o644)  # safetensors leaves it to its owner alone
+    weights.write_bytes(save(tensors))  # safetensors' own writer hides a full disk behind an error of its own
     (folder / CONFIG).unlink(missing_ok=True)  # that of an older checkpoint
     os.replace(weights, folder / WEIGHTS)
     described = {

@@ -94,11 +94,12 @@ class TestFinished:
         assert frame.loc[list(KNOWN_ANSWERS), "rtf_encode"].isna().all()
 
     def test_codes_add_up(self, finished: Run) -> None:
-        codes, systems = finished.rows("codes"), finished.rows("systems").set_index("system")
+        codes = finished.rows("codes")
+        systems = finished.rows("systems").set_index("system").to_dict("index")
         assert set(codes["system"]) == set(TINY["systems"]) - {"null"}
         for (system, quantizer), group in codes.groupby(["system", "quantizer"]):
-            assert len(group) == systems["codebook_sizes"][system][quantizer]
-            assert group["count"].sum() == systems["frames_counted"][system] > 0
+            assert len(group) == systems[system]["codebook_sizes"][quantizer]
+            assert group["count"].sum() == systems[system]["frames_counted"] > 0
 
     def test_description_is_enough_to_run_again(self, finished: Run) -> None:
         described = json.loads((finished.folder / "run.json").read_text())

@@ -118,7 +118,7 @@ def test_reads_little_ahead_and_in_the_calling_thread(installed: None, workers: 
     for done in range(1, 9):
         next(scored)
         assert len(read) <= done + 2 * workers
-    scored.close()
+    del scored
 
 
 def test_what_goes_wrong_while_reconstructing_surfaces(installed: None) -> None:

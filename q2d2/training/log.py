@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Column
 from torch.utils.tensorboard import SummaryWriter
@@ -60,7 +61,7 @@ class TrainingLog:
     def problem(self, text: str) -> None:
         """Tell the user about something that training survived."""
         if self.enabled:
-            self.console.print(f"[yellow]warning:[/] {text}", highlight=False)
+            self.console.print(f"[yellow]warning:[/] {escape(text)}", highlight=False)
 
     def row(self, step: int, losses: Mapping[str, float], learning_rate: float, seconds: float, rate: float) -> None:
         """Log one row: `step` counts finished steps, `rate` is in steps per second."""

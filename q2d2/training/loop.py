@@ -7,6 +7,7 @@ started again computes exactly what an undisturbed one would have.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pickle
@@ -138,7 +139,9 @@ def train(
             "averaged": averaged.state_dict(), "optimizer": optimizer.state_dict(),
         }  # fmt: skip
         part = folder / (STATE + ".part")
-        torch.save(state, part)
+        contents = io.BytesIO()  # torch's own writer hides a full disk behind an error of its own
+        torch.save(state, contents)
+        part.write_bytes(contents.getbuffer())
         os.replace(part, folder / STATE)
 
     started = time.monotonic()

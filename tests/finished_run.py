@@ -1,0 +1,59 @@
+"""One finished run of the tiny experiment, made once for all test modules that read it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+import pytest
+
+from evalkit.plots import DrawnPlots
+from tests.command import Outcome, evalkit, write_experiment
+
+
+class Run(NamedTuple):
+    """A finished run."""
+
+    experiment: Path
+    folder: Path
+    outcome: Outcome
+
+    def rows(self, name: str) -> pd.DataFrame:
+        return rows(self.folder, name)
+
+
+_finished: list[Run] = []
+
+
+def finished_run(factory: pytest.TempPathFactory) -> Run:
+    """All bottlenecks, trained, scored, drawn, on a terminal 80 characters wide: to be read, or copied and changed."""
+    if not _finished:
+        folder = factory.mktemp("finished")
+        experiment = write_experiment(folder / "trial.yaml")
+        outcome = evalkit("run", experiment, "--out", folder / "run", "--workers", 1)
+        _finished.append(Run(experiment, folder / "run", outcome))
+    return _finished[0]
+
+
+def copied_run(run: Run, folder: Path) -> Run:
+    shutil.copytree(run.folder, folder / "run")
+    return run._replace(folder=folder / "run")
+
+
+def leave_out_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plots take seconds and follow from rows that are compared anyway."""
+    monkeypatch.setattr("evalkit.outputs.draw_plots", lambda *args: DrawnPlots((), {}))
+
+
+def rows(folder: Path, name: str) -> pd.DataFrame:
+    return pd.read_parquet(folder / f"{name}.parquet")
+
+
+def journal(folder: Path) -> list[dict]:
+    """The whole lines of a run's journal."""
+    path = folder / "journal.jsonl"
+    text = path.read_text() if path.exists() else ""
+    return [json.loads(line) for line in text.split("\n")[:-1]]
