@@ -40,7 +40,7 @@ def test_the_scale_of_the_latents_does_not_matter(scale: float) -> None:
     project_in, project_out = nn.Linear(DIM, RANK), nn.Linear(RANK, DIM)
     latents = latents_of_rank(RANK, scale)
     fit_projections(project_in, project_out, latents)
-    assert 0.5 < float(torch.tanh(project_in(latents.transpose(1, 2))).std()) < 0.75
+    assert 0.5 < torch.tanh(project_in(latents.transpose(1, 2))).std().item() < 0.75
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec["name"])
