@@ -154,6 +154,11 @@ def test_the_bottleneck_recipe_works() -> None:
     assert latents.grad is not None
     assert latents.grad.abs().sum() > 0
 
+    frames = torch.randn(2, 16, 40)
+    lost = (bottleneck(frames).quantized - frames).square().mean()
+    bottleneck.fit(frames)
+    assert (bottleneck(frames).quantized - frames).square().mean() < lost
+
 
 def test_the_metric_recipe_works() -> None:
     from evalkit.metrics import Metric, Unscorable

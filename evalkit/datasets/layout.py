@@ -24,10 +24,11 @@ def require_root(name: str, root: Path | None, part: str, *, fetchable: bool) ->
     """
     ways = (
         f"Give the folder in {root_variable(name)}, as the corpus's root in the experiment file, or with "
-        "--set data.test.root=PATH (--set data.train.0.root=PATH for the first one trained on)"
+        "--set data.test.root=PATH (--set data.train.0.root=PATH for the first one trained on; --root PATH with "
+        "`evalkit data check`)"
     )
     if fetchable:
-        ways += f"; or fetch the data: evalkit data fetch {name} --part {part}"
+        ways += f"; or fetch the data: evalkit data fetch {name} --part {part} --to FOLDER"
     if root is None:
         raise DatasetError(f"{name}: where is the corpus? {ways}.")
     if not root.expanduser().is_dir():
