@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import signal
 import subprocess
 import sys
 import tarfile
@@ -136,7 +135,11 @@ class TestMistakes:
             evalkit("run", write_experiment(tmp_path / "trial.yaml"))
 
     def test_interruption_says_how_to_go_on(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("evalkit.runner.run", lambda *args: signal.raise_signal(signal.SIGINT))
+        # Raised, not signalled: a shell starts its background jobs with SIGINT ignored.
+        def interrupted(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("evalkit.runner.run", interrupted)
         outcome = evalkit("run", write_experiment(tmp_path / "trial.yaml"))
         assert (outcome.status, outcome.err) == (130, "interrupted; run the same command again to go on\n")
 
