@@ -1,4 +1,4 @@
-"""Two real processes learn one codebook.
+"""Two real processes train every bottleneck alike.
 
 Run as a script this file is one rank: test_ddp.py RANK FOLDER.
 """
@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from baselines.codebook import EmaCodebook
 from baselines.rvq import DROPPED, RVQ
 from baselines.vq import VQ
-from q2d2.bottleneck import Bottleneck
+from q2d2.bottleneck import Bottleneck, build_bottleneck
 from tests.bottleneck_cases import DIM, latents_of
 
 
@@ -45,7 +45,8 @@ def run_rank(rank: int, folder: Path) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     late = RVQ(DIM, codebook_size=20, num_quantizers=4, decay=0.5, dead_code_fraction=0.5)
     # Without DDP's copying of buffers from rank 0 nothing hides a codebook that learned from one rank only.
-    model = DistributedDataParallel(Encoded(early, late), broadcast_buffers=False)
+    fixed = [build_bottleneck("q2d2", DIM, levels=[7, 7]), build_bottleneck("fsq", DIM, levels=[5, 5])]
+    model = DistributedDataParallel(Encoded(early, late, *fixed), broadcast_buffers=False)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     torch.manual_seed(100 + rank)  # ranks with random states of their own
     depths = []
@@ -69,12 +70,17 @@ def run_rank(rank: int, folder: Path) -> None:
     offered = torch.randn(30 if rank == 0 else 6, 3)
     dying.expire_codes_(offered[None])
 
-    result = {"trained": trained_state, "depths": depths, "exact": exact.state_dict()}
+    # With DDP's own copying of buffers, and two forwards before one backward, as a discriminator step makes them.
+    twice = DistributedDataParallel(Encoded(*fixed, build_bottleneck("null", DIM)))
+    (twice(latents_of(rank))[0] + twice(latents_of(rank + 2))[0]).backward()
+    gradients = {name: value.grad for name, value in twice.module.named_parameters()}
+
+    result = {"gradients": gradients, "trained": trained_state, "depths": depths, "exact": exact.state_dict()}
     torch.save({**result, "offered": offered, "dying": dying.state_dict()}, folder / f"rank{rank}.pt")
     dist.destroy_process_group()
 
 
-def test_two_processes_learn_one_codebook(tmp_path: Path) -> None:
+def test_two_processes_train_every_bottleneck_alike(tmp_path: Path) -> None:
     torch.manual_seed(0)
     alone = VQ(DIM, codebook_size=8, dead_code_fraction=0).train()
     alone(latents_of(49))
@@ -94,6 +100,10 @@ def test_two_processes_learn_one_codebook(tmp_path: Path) -> None:
 
     assert first["depths"] == second["depths"]
     assert len({depths[1] for depths in first["depths"]}) > 1
+    assert any("project_in" in name for name in first["gradients"])
+    for name, value in first["gradients"].items():
+        assert value.abs().sum() > 0, name
+        assert torch.equal(value, second["gradients"][name]), name
     for name, value in first["trained"].items():
         assert torch.equal(value, second["trained"][name]), name
     # Codes left at the first batch's place would be near 0; the data has moved on by 5.

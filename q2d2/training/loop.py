@@ -116,8 +116,11 @@ def train(
     if config.init_from:
         load_backbone(codec, source)
         first_batch = torch.stack([dataset[index].audio for index in range(config.batch_size)])
-        with torch.no_grad():
-            codec.bottleneck.fit(codec.eval().latents(first_batch))
+        try:
+            with torch.no_grad():
+                codec.bottleneck.fit(codec.eval().latents(first_batch))
+        except ValueError as error:
+            raise TrainingError(f"{name} cannot start from {config.init_from}: {error}") from error
         codec.train()
     averaged = AveragedModel(codec, multi_avg_fn=_moving_average(config.ema_decay))
     optimizer: torch.optim.Optimizer = torch.optim.AdamW(
