@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-import re
 import tarfile
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -18,68 +15,14 @@ import soundfile
 from evalkit.datasets import DatasetError, librispeech, load_corpus
 from evalkit.datasets import fetch as fetching
 from evalkit.datasets.archive import Archive
-from evalkit.datasets.fetch import fetch, progress_bar
+from evalkit.datasets.fetch import fetch
+from evalkit.download import DownloadError, mismatches, progress_bar, verify
+from tests.file_server import Server, serving
 
 IDS = ("61-70968-0000", "61-70968-0001", "1089-134686-0000")
 FOLDER = "LibriSpeech/test-clean"
 
 Publish = Callable[..., None]
-
-
-class Server(ThreadingHTTPServer):
-    """Serves `content`; misbehaves as told."""
-
-    content = b""
-    ranges = True
-    status = 200
-    drops = 0  # answers that end half-way through what they announced
-    requests: list[str | None]  # the Range header of each request
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/test-clean.tar.gz"
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def do_GET(self) -> None:
-        wanted = self.headers.get("Range")
-        self.server.requests.append(wanted)
-        body, status = self.server.content, self.server.status
-        start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) if wanted and self.server.ranges else 0
-        if status == 200 and start >= len(body):
-            status = 416
-        elif status == 200 and start:
-            status = 206
-        self.send_response(status)
-        if status == 416:
-            self.send_header("Content-Range", f"bytes */{len(body)}")
-            body = b""
-        if status == 206:
-            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
-            body = body[start:]
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.server.drops:
-            self.server.drops -= 1
-            body = body[: len(body) // 2]
-        self.wfile.write(body)
-
-    def log_message(self, *args: object) -> None:
-        """Keep the test output quiet."""
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    running = Server(("127.0.0.1", 0), Handler)
-    running.requests = []
-    thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield running
-    running.shutdown()
-    thread.join()
-    running.server_close()
 
 
 def packed(files: dict[str, bytes], *extra: tarfile.TarInfo) -> bytes:
@@ -102,6 +45,12 @@ def corpus_files() -> dict[str, bytes]:
         speaker, chapter, _ = name.split("-")
         files[f"{FOLDER}/{speaker}/{chapter}/{name}.flac"] = clip.getvalue()
     return files
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving("test-clean.tar.gz") as running:
+        yield running
 
 
 @pytest.fixture
@@ -171,7 +120,7 @@ def test_server_without_ranges_is_started_again(server: Server, publish: Publish
 def test_endless_drops_come_to_an_end_and_keep_the_part(server: Server, publish: Publish, tmp_path: Path) -> None:
     publish(packed(corpus_files()))
     server.ranges, server.drops = False, 1000
-    with pytest.raises(DatasetError, match=r"attempts in a row failed.*\.part"):
+    with pytest.raises(DownloadError, match=r"attempts in a row failed.*\.part"):
         get(tmp_path)
     assert leftovers(tmp_path) == [".fetch/librispeech-test-clean.tar.gz.part"]
     server.ranges, server.drops = True, 0
@@ -197,7 +146,7 @@ def test_part_longer_than_the_file_is_dropped(server: Server, publish: Publish, 
 def test_refusal_is_not_repeated(server: Server, publish: Publish, tmp_path: Path) -> None:
     publish(packed(corpus_files()))
     server.status = 404
-    with pytest.raises(DatasetError, match="the server answers 404"):
+    with pytest.raises(DownloadError, match="the server answers 404"):
         get(tmp_path)
     assert len(server.requests) == 1
 
@@ -212,7 +161,7 @@ def test_refusal_is_not_repeated(server: Server, publish: Publish, tmp_path: Pat
 )
 def test_wrong_file_is_refused_and_deleted(publish: Publish, tmp_path: Path, wrong: dict, message: str) -> None:
     publish(packed(corpus_files()), **wrong)
-    with pytest.raises(DatasetError, match=message):
+    with pytest.raises(DownloadError, match=message):
         get(tmp_path)
     assert leftovers(tmp_path) == []
     publish(packed(corpus_files()))
@@ -292,3 +241,15 @@ def test_datasets_and_parts_that_cannot_be_fetched(tmp_path: Path) -> None:
         fetch("librispeech", "test-claen", tmp_path)
     with pytest.raises(ValueError, match="needs a checksum"):
         Archive("https://example.org/x.tar.gz", "x", 1, 1)
+
+
+def test_length_may_be_unknown_but_the_digest_is_compared(tmp_path: Path) -> None:
+    file = tmp_path / "weights.pt"
+    file.write_bytes(b"as published")
+    right = {"sha256": hashlib.sha256(b"as published").hexdigest()}
+    assert mismatches(file, None, right) == []
+    assert mismatches(file, 12, right) == []
+    assert mismatches(file, 13, right) == ["length: expected 13 bytes, got 12"]
+    with pytest.raises(DownloadError, match=f"sha256: expected {'0' * 64}, got {right['sha256']}"):
+        verify(file, None, {"sha256": "0" * 64})
+    assert not file.exists()

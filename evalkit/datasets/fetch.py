@@ -9,16 +9,15 @@ import shutil
 import sys
 import tarfile
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from evalkit.datasets import DATASETS
 from evalkit.datasets.archive import Archive
 from evalkit.datasets.corpus import DatasetError, find_audio
-from evalkit.datasets.download import Progress, download, verify
 from evalkit.datasets.layout import require_part, root_variable
+from evalkit.download import Progress, download, verify
 
 # Unpacked size over archive size, with a margin; the largest is that of LJSpeech, 1.4.
 _UNPACKED_RATIO = 1.5
@@ -56,13 +55,14 @@ def fetch(
         dataset: a name in DATASETS whose module has ARCHIVES.
         part: a key of ARCHIVES; None if there is only one.
         destination: folder that will hold the corpus folder; made if need be.
-        progress: called with (stage, bytes done, bytes in all or None); see progress_bar.
+        progress: called with (stage, bytes done, bytes in all or None); see evalkit.download.progress_bar.
         pause_seconds: wait before the first repeated attempt after a dropped connection.
 
     Raises:
         UnknownName: no such dataset.
         DatasetError: no archive is published for it; the part is unknown; an incomplete folder is in the way; too
-            little space; the server refuses; size or checksum differ; the archive is damaged or unsafe.
+            little space; the archive is damaged or unsafe.
+        DownloadError: the server refuses; the connection failed several times in a row; size or checksum differ.
     """
     archives = archives_of(dataset)
     if part is None:
@@ -139,24 +139,6 @@ def unpack(packed: Path, scratch: Path, destination: Path, folder: str, progress
         raise DatasetError(f"{packed.name} cannot be unpacked in {scratch}: {error}") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-@contextmanager
-def progress_bar() -> Iterator[Progress]:
-    """A rich progress bar with rate and time left, as the `progress` of fetch."""
-    from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-    from rich.progress import Progress as Bar
-
-    columns = (TextColumn("{task.description:>11}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Bar(*columns, TimeRemainingColumn()) as bar:
-        tasks: dict[str, TaskID] = {}
-
-        def show(stage: str, done: int, total: int | None) -> None:
-            if stage not in tasks:
-                tasks[stage] = bar.add_task(stage, total=total)
-            bar.update(tasks[stage], completed=done, total=total)
-
-        yield show
 
 
 def _require_complete(there: Fetched, archive: Archive) -> None:

@@ -9,10 +9,11 @@ import ssl
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
-from evalkit.datasets.corpus import DatasetError
+from q2d2.errors import UserError
 
 # Called with (what is being done, bytes done, bytes in all or None).
 Progress = Callable[[str, int, int | None], None]
@@ -32,6 +33,10 @@ _NETWORK_ERRORS = (
 _TEMPORARY_STATUS = {408, 425, 429, 500, 502, 503, 504}
 
 
+class DownloadError(UserError):
+    """A file that could not be fetched, or is not the published one; the message says what to do."""
+
+
 class InterruptedDownloadError(ConnectionError):
     """The connection ended before all announced bytes were there."""
 
@@ -45,7 +50,7 @@ def download(url: str, target: Path, progress: Progress | None = None, *, pause_
         pause_seconds: wait before another attempt; doubled with each one that brings nothing.
 
     Raises:
-        DatasetError: the server refuses, or the connection failed several times in a row; what came is kept.
+        DownloadError: the server refuses, or the connection failed several times in a row; what came is kept.
         OSError: the disk cannot be written.
     """
     partial = target.with_name(target.name + ".part")
@@ -62,12 +67,12 @@ def download(url: str, target: Path, progress: Progress | None = None, *, pause_
                     break
                 partial.unlink(missing_ok=True)
             elif refused and refused.code not in _TEMPORARY_STATUS:
-                raise DatasetError(f"{url}: the server answers {refused.code} {refused.reason}") from error
+                raise DownloadError(f"{url}: the server answers {refused.code} {refused.reason}") from error
             # Measured against the furthest point: a server without Range that keeps dropping must come to an end.
             fruitless = 0 if came > furthest else fruitless + 1
             furthest = max(furthest, came)
             if fruitless >= _FRUITLESS_ATTEMPTS:
-                raise DatasetError(
+                raise DownloadError(
                     f"{url}: {fruitless} attempts in a row failed, last: {error}. "
                     f"{came:,} bytes are kept in {partial}; run the same command again to go on from there."
                 ) from error
@@ -77,37 +82,68 @@ def download(url: str, target: Path, progress: Progress | None = None, *, pause_
     partial.replace(target)
 
 
-def verify(path: Path, size: int, checksums: Mapping[str, str], progress: Progress | None = None) -> None:
+def verify(path: Path, size: int | None, checksums: Mapping[str, str], progress: Progress | None = None) -> None:
     """Check length and digests of a file; delete it if they are not what was published.
 
     Args:
-        size: length in bytes.
+        size, checksums: as in `mismatches`.
+
+    Raises:
+        DownloadError: a mismatch; the message gives what was expected and what was found.
+    """
+    if found := mismatches(path, size, checksums, progress):
+        path.unlink()
+        raise DownloadError(
+            f"{path.name} is not the published file. {'; '.join(found)}. "
+            "It was deleted; run the same command again to download it anew."
+        )
+
+
+def mismatches(
+    path: Path, size: int | None, checksums: Mapping[str, str], progress: Progress | None = None
+) -> list[str]:
+    """What differs between a file and the published one, expected and found; empty if nothing does.
+
+    Args:
+        size: length in bytes; None if it is not known. Of a file of another length nothing else is looked at.
         checksums: hashlib name -> hexadecimal digest; all must match.
 
     Raises:
-        DatasetError: a mismatch; the message gives what was expected and what was found.
+        OSError: the file is missing or cannot be read.
     """
-    found = _size(path)
-    mismatches = [f"length: expected {size:,} bytes, got {found:,}"] if found != size else []
-    if not mismatches:
-        digests = {name: hashlib.new(name, usedforsecurity=False) for name in checksums}
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                for digest in digests.values():
-                    digest.update(chunk)
-                if progress is not None:
-                    progress("checking", file.tell(), size)
-        mismatches = [
-            f"{name}: expected {expected}, got {digests[name].hexdigest()}"
-            for name, expected in checksums.items()
-            if digests[name].hexdigest() != expected
-        ]
-    if mismatches:
-        path.unlink()
-        raise DatasetError(
-            f"{path.name} is not the published file. {'; '.join(mismatches)}. "
-            "It was deleted; run the same command again to download it anew."
-        )
+    found = path.stat().st_size
+    if size is not None and found != size:
+        return [f"length: expected {size:,} bytes, got {found:,}"]
+    digests = {name: hashlib.new(name, usedforsecurity=False) for name in checksums}
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            for digest in digests.values():
+                digest.update(chunk)
+            if progress is not None:
+                progress("checking", file.tell(), found)
+    return [
+        f"{name}: expected {expected}, got {digests[name].hexdigest()}"
+        for name, expected in checksums.items()
+        if digests[name].hexdigest() != expected
+    ]
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress]:
+    """A rich progress bar with rate and time left, as the `progress` of a download."""
+    from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.description:>11}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Bar(*columns, TimeRemainingColumn()) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def show(stage: str, done: int, total: int | None) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=total)
+            bar.update(tasks[stage], completed=done, total=total)
+
+        yield show
 
 
 def _attempt(url: str, partial: Path, progress: Progress | None) -> None:
