@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from evalkit.cli_files import cache_app, data_app, weights_app
 from q2d2.errors import UserError
 
 if TYPE_CHECKING:
+    import torch
     from rich.console import Console
 
+    from evalkit.evaluation import Evaluation
     from evalkit.outputs import RunResult
+    from evalkit.scoring import Scorer
 
 
 class _Interruptible(TyperGroup):
@@ -37,8 +41,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-data_app = typer.Typer(help="Download and inspect speech corpora.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data")
+app.add_typer(weights_app, name="weights")
+app.add_typer(cache_app, name="cache")
+
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Workers = Annotated[int | None, typer.Option(help="Scoring processes; default: one per core.", min=1)]
+TimeLimit = Annotated[float, typer.Option(help="Seconds one metric may take for one utterance.", min=1)]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither use nor fill the cache of scores.")]
+AllowFailures = Annotated[int, typer.Option(metavar="N", help="Exit with 0 if at most N scores failed.", min=0)]
+Require = Annotated[
+    list[str] | None,
+    typer.Option(metavar="METRIC", help="Stop at once if this metric cannot run here; may be repeated."),
+]
+DEFAULT_METRICS = "utmos,pesq,stoi,vuv_f1"
 
 
 @app.command(
@@ -52,14 +68,18 @@ def run(
         typer.Option("--set", metavar="KEY=VALUE", help="Override a value of the experiment; may be repeated."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; default: runs/<name of the experiment>.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    workers: Annotated[int | None, typer.Option(help="Scoring processes; default: one per core.", min=1)] = None,
+    device: Device = "auto",
+    workers: Workers = None,
+    time_limit: TimeLimit = 300,
+    no_cache: NoCache = False,
+    require: Require = None,
+    allow_failures: AllowFailures = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop; nothing is written.")] = False,
 ) -> None:
     """Train or load every system of EXPERIMENT, score it on the test set, and write tables and plots.
 
     The plan is printed first. Run the same command again after an interruption: finished work is skipped, and scores
-    that failed are tried again. The exit status is 1 if a score is missing.
+    that failed are tried again. The exit status is 1 if a score failed.
     """
     from rich.console import Console
 
@@ -69,26 +89,112 @@ def run(
     console = Console()
     loaded = load_experiment(experiment, set_ or [])
     plan = make_plan(loaded, out or Path("runs") / loaded.name)
+    plan.evaluation.require(require or [])
     show_plan(plan, console)
     if dry_run:
         return
 
     from evalkit.runner import run as run_plan
 
-    result = run_plan(plan, console, device, workers)
-    _show(result, console)
-    if result.num_failed:
-        raise typer.Exit(1)
+    chosen, scorer = _scorer(plan.evaluation, device, workers, time_limit, no_cache)
+    result = run_plan(plan, console, chosen, scorer)
+    _finish(result, scorer, console, allow_failures)
 
 
-def _show(result: RunResult, console: Console) -> None:
-    from evalkit.tables import render_console, summarize
+@app.command(
+    epilog="Examples:  evalkit score originals decoded/codec-a decoded/codec-b  |  "
+    "evalkit score originals a=out/a/wav b=out/b/wav --metrics pesq,stoi --protocol paper --out runs/ab  |  "
+    "evalkit score originals decoded --pairs pairs.csv --align"
+)
+def score(
+    reference_dir: Annotated[Path, typer.Argument(help="Folder of the originals.")],
+    estimate_dirs: Annotated[
+        list[str], typer.Argument(metavar="ESTIMATE_DIR...", help="Folders of decoded audio, each DIR or NAME=DIR.")
+    ],
+    metrics: Annotated[str, typer.Option(help="Metrics with commas between them, or: all.")] = DEFAULT_METRICS,
+    protocol: Annotated[str, typer.Option(help="strict or paper.")] = "strict",
+    align: Annotated[bool, typer.Option("--align", help="Compensate constant delays.")] = False,
+    pairs: Annotated[
+        Path | None, typer.Option(help="CSV with columns reference, estimate and, if known, speaker.")
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="System the others are compared with; default: the first of several.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/score"),
+    device: Device = "auto",
+    workers: Workers = None,
+    time_limit: TimeLimit = 300,
+    no_cache: NoCache = False,
+    require: Require = None,
+    allow_failures: AllowFailures = 0,
+) -> None:
+    """Score decoded audio, paired with the originals by file name, and write rows, tables and plots.
+
+    Each folder of decoded audio is one system. Files without partner are listed. Run the same command again after an
+    interruption: what is scored is kept, scores that failed are tried again. The exit status is 1 if a score failed.
+    """
+    from rich.console import Console
+
+    from evalkit.evaluation import Evaluation
+    from evalkit.folders import pair_folders, score_folders, show_pairing
+    from evalkit.metrics import METRICS
+    from evalkit.protocol import get_protocol
+
+    console = Console()
+    names = METRICS.names() if metrics == "all" else list(dict.fromkeys(filter(None, metrics.split(","))))
+    for name in names:
+        METRICS.require(name)
+    chosen_protocol = get_protocol(protocol, align)
+    pairing = pair_folders(reference_dir, estimate_dirs, pairs)
+    evaluation = Evaluation(
+        folder=out,
+        title=f"Decoded audio against {pairing.dataset}",
+        notes=pairing.notes,
+        dataset=pairing.dataset,
+        utterances=pairing.references,
+        metrics=tuple(names),
+        protocol=chosen_protocol,
+        baseline=pairing.baseline(baseline),
+        examples=1,
+    )
+    evaluation.require(require or [])
+    show_pairing(pairing, evaluation, console)
+    _, scorer = _scorer(evaluation, device, workers, time_limit, no_cache)
+    result = score_folders(pairing, evaluation, console, scorer)
+    _finish(result, scorer, console, allow_failures)
+
+
+def _scorer(
+    evaluation: Evaluation, device: str, workers: int | None, time_limit: float, no_cache: bool
+) -> tuple[torch.device, Scorer]:
+    import joblib
+
+    from evalkit.cache import Cache
+    from evalkit.runner import select_device
+    from evalkit.scoring import Scorer
+
+    chosen = select_device(device)
+    cache = None if no_cache else Cache.from_environment()
+    return chosen, Scorer(evaluation.protocol, cache, workers or joblib.cpu_count(), chosen.type, time_limit)
+
+
+def _finish(result: RunResult, scorer: Scorer, console: Console, allow_failures: int) -> None:
+    """Print what a run gave; exit status 1 if more scores failed than are allowed."""
+    from evalkit.outputs import pair_notes
+    from evalkit.tables import compare_with_baseline, render_console, render_differences, summarize
 
     def line(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     console.print()
-    console.print(render_console(summarize(result.utterances, result.systems), console.width))
+    differences = None
+    if result.baseline is not None:
+        differences = compare_with_baseline(result.utterances, result.systems, result.baseline)
+    console.print(render_console(summarize(result.utterances, result.systems, differences), console.width))
+    if differences is not None and len(differences):
+        console.print(render_differences(differences, console.width))
+    for note in pair_notes(result.utterances):
+        line(f"note: {note}")
     for plot, reason in result.plots.skipped.items():
         line(f"not drawn: {plot} ({reason})")
     line("tables:")
@@ -98,10 +204,16 @@ def _show(result: RunResult, console: Console) -> None:
     for path in result.plots.files:
         if path.suffix == ".png":
             line(f"  {path}")
+    if scorer.cache is not None and scorer.cache.problem:
+        line(f"note: {scorer.cache.problem}")
+    for metric, reason in result.unavailable().items():
+        line(f"{metric} is unavailable: {reason}")
     if result.num_failed:
-        line(f"{result.num_failed:,} of {len(result.utterances):,} scores are missing:")
+        line(f"{result.num_failed:,} of {len(result.utterances):,} scores failed:")
         for failure in result.failures():
             line(f"  {failure}")
+    if result.num_failed > allow_failures:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -111,42 +223,6 @@ def experiments() -> None:
 
     for name in built_in_experiments():
         typer.echo(f"{name:14} {load_experiment(name).title}")
-
-
-@data_app.command("fetch", epilog="Example:  evalkit data fetch librispeech --part test-clean --to ~/corpora")
-def fetch_command(
-    dataset: Annotated[str, typer.Argument(help="librispeech, libritts or ljspeech.")],
-    part: Annotated[str | None, typer.Option(help="Part of the corpus, such as test-clean.")] = None,
-    to: Annotated[Path, typer.Option(help="Folder that receives the corpus.")] = Path("corpora"),
-) -> None:
-    """Download a corpus, verify its published checksum and unpack it.
-
-    Run the same command again after an interruption: the download goes on where it stopped.
-    """
-    from evalkit.datasets.fetch import fetch, progress_bar
-
-    with progress_bar() as progress:
-        fetched = fetch(dataset, part, to, progress)
-    typer.echo(str(fetched))
-
-
-@data_app.command("check", epilog="Example:  evalkit data check librispeech --part test-clean --root ~/corpora")
-def check_command(
-    dataset: Annotated[str, typer.Argument(help="A dataset's name.")],
-    part: Annotated[str | None, typer.Option(help="Part of the corpus; default: the dataset's own.")] = None,
-    root: Annotated[Path | None, typer.Option(help="Folder of the corpus; default: EVALKIT_<DATASET>_ROOT.")] = None,
-) -> None:
-    """Read every file of a corpus and name those that are damaged, empty, too short or silent."""
-    from evalkit.datasets import check_corpus, load_corpus
-
-    corpus = load_corpus(dataset, part, root)
-    typer.echo(corpus.describe())
-    problems = [problem for problem in check_corpus(corpus) if problem not in corpus.problems]
-    typer.echo(f"decoded: {len(corpus.utterances):,}, of which unusable: {len(problems):,}")
-    for problem in problems:
-        typer.echo(f"  {problem}")
-    if problems or corpus.problems:
-        raise typer.Exit(1)
 
 
 def main() -> None:

@@ -7,10 +7,10 @@ import math
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from q2d2.errors import UserError
 from q2d2.training.config import TrainConfig
@@ -95,6 +95,8 @@ class Experiment(_Strict):
         backbone, data, train: shared by all systems that are trained.
         systems: name -> what it is, in the order of the tables. Known-answer systems are always added.
         metrics: registered metrics of single utterances.
+        protocol, align: how pairs are brought to the metrics, and whether delays are compensated.
+        baseline: the system that the others are compared with; None for no comparison.
         speed: how the real-time factor is measured.
         examples: number of utterances whose audio is kept and whose first one is drawn as spectrograms.
     """
@@ -107,6 +109,9 @@ class Experiment(_Strict):
     train: TrainConfig = TrainConfig()
     systems: dict[str, SystemSpec] = Field(min_length=1)
     metrics: list[str] = Field(default=["pesq", "stoi"], min_length=1)
+    protocol: Literal["strict", "paper"] = "strict"
+    align: bool = False
+    baseline: str | None = None
     speed: SpeedSection = SpeedSection()
     examples: int = Field(default=2, ge=0)
 
@@ -152,6 +157,13 @@ class Experiment(_Strict):
         if train.precision not in PRECISIONS:
             raise ValueError(f"train.precision is {train.precision!r}: expected one of {', '.join(PRECISIONS)}")
         return train
+
+    @model_validator(mode="after")
+    def _baseline_is_a_system(self) -> Experiment:
+        known = [*KNOWN_ANSWERS, *self.systems]
+        if self.baseline is not None and self.baseline not in known:
+            raise ValueError(f"baseline {self.baseline!r} is no system of this experiment: {', '.join(known)}")
+        return self
 
     def resolved(self) -> dict[str, Any]:
         """Plain values for JSON, enough to run again."""

@@ -13,13 +13,11 @@ import soundfile
 
 from evalkit.codes import CodeUsage
 from evalkit.datasets import Utterance
-from evalkit.plan import Plan
+from evalkit.evaluation import Evaluation, example_path
 from evalkit.plots import DrawnPlots, draw_plots
 from evalkit.store import UTTERANCE_COLUMNS, RunStore, UtteranceRecord
 from evalkit.systems import CodecSystem, GroundTruth, System
 from evalkit.tables import write_tables
-
-MAX_LEFT_OUT = 5
 
 
 @dataclass(frozen=True)
@@ -28,12 +26,14 @@ class RunResult:
 
     Attributes:
         folder: the run's folder.
+        baseline: the system that the others are compared with; None for no comparison.
         utterances, systems: the rows, as in the Parquet files.
         tables: paths of the tables.
         plots: paths of the plots, and what could not be drawn.
     """
 
     folder: Path
+    baseline: str | None
     utterances: pd.DataFrame
     systems: pd.DataFrame
     tables: list[Path]
@@ -41,12 +41,17 @@ class RunResult:
 
     @property
     def num_failed(self) -> int:
-        """Scores that are not numbers."""
-        return int((self.utterances["status"] != "ok").sum())
+        """Scores that failed; those of a metric that cannot run here are not counted."""
+        return int((self.utterances["status"] == "failed").sum())
+
+    def unavailable(self) -> dict[str, str]:
+        """Metrics that cannot run here, and why."""
+        lost = self.utterances[self.utterances["status"] == "unavailable"].drop_duplicates("metric")
+        return dict(zip(lost["metric"], lost["detail"], strict=True))
 
     def failures(self, most: int = 10) -> list[str]:
-        """Which scores are missing and why, one line a metric, system and reason, at most `most` lines."""
-        lost = self.utterances[self.utterances["status"] != "ok"]
+        """Which scores failed and why, one line a metric, system and reason, at most `most` lines."""
+        lost = self.utterances[self.utterances["status"] == "failed"]
         lines = []
         for (metric, system, detail), rows in lost.groupby(["metric", "system", "detail"], sort=False):
             first, further = rows["utterance"].iloc[0], len(rows) - 1
@@ -71,11 +76,6 @@ class ScoredSystem:
     @property
     def name(self) -> str:
         return str(self.row["system"])
-
-
-def example_path(folder: Path, utterance: str, system: str) -> Path:
-    """Where the audio of an example utterance is kept."""
-    return folder / "audio" / utterance.replace("/", "_") / f"{system}.flac"
 
 
 def scored_system(
@@ -125,33 +125,48 @@ def _num_parameters(system: System) -> int | None:
     return sum(parameter.numel() for parameter in system.codec.parameters())
 
 
-def write_outputs(plan: Plan, store: RunStore, scored: Sequence[ScoredSystem]) -> RunResult:
+def write_outputs(evaluation: Evaluation, store: RunStore, scored: Sequence[ScoredSystem]) -> RunResult:
     """Write rows, tables and plots of `scored`, systems in the order of the tables."""
-    utterances = pd.DataFrame(_utterance_rows(plan, scored), columns=list(UTTERANCE_COLUMNS))
+    utterances = pd.DataFrame(_utterance_rows(evaluation, scored), columns=list(UTTERANCE_COLUMNS))
     utterances["value"] = utterances["value"].astype("float64")
     systems = pd.DataFrame([system.row for system in scored])
     codes = pd.DataFrame(_code_rows(scored), columns=["system", "quantizer", "code", "count"])
     for name, frame in (("utterances", utterances), ("systems", systems), ("codes", codes)):
         store.write_frame(frame, name)
-    title = plan.experiment.title or plan.experiment.name
-    tables = write_tables(utterances, systems, plan.folder / "tables", title, _notes(plan))
-    logs = {system.name: plan.folder / "training" / f"{system.name}.csv" for system in scored}
+    folder, baseline = evaluation.folder, evaluation.baseline
+    notes = [*evaluation.notes, *pair_notes(utterances)]
+    tables = write_tables(utterances, systems, folder / "tables", evaluation.title, notes, baseline)
+    logs = {system.name: folder / "training" / f"{system.name}.csv" for system in scored}
     training = {name: pd.read_csv(path) for name, path in logs.items() if path.is_file()}
-    example = plan.test_utterances[0] if plan.experiment.examples else None
+    example = evaluation.utterances[0] if evaluation.examples else None
     plots = draw_plots(
-        utterances, systems, codes, training, _signals(plan, example, scored), plan.folder / "plots",
-        f"{plan.dataset} {example.id}" if example else "",
+        utterances, systems, codes, training, _signals(folder, example, scored), folder / "plots",
+        f"{evaluation.dataset} {example.id}" if example else "", baseline,
     )  # fmt: skip
-    return RunResult(plan.folder, utterances, systems, tables, plots)
+    return RunResult(folder, baseline, utterances, systems, tables, plots)
 
 
-def _utterance_rows(plan: Plan, scored: Sequence[ScoredSystem]) -> list[tuple[Any, ...]]:
+def pair_notes(utterances: pd.DataFrame) -> list[str]:
+    """One sentence a system whose estimates are delayed, clipped, or longer or shorter than the references."""
+    told = utterances[(utterances["status"] == "ok") & (utterances["detail"] != "")]
+    notes = []
+    for system, rows in told.groupby("system", sort=False):
+        total = utterances.loc[utterances["system"] == system, "utterance"].nunique()
+        first = rows.loc[rows["detail"].str.len().idxmax()]
+        notes.append(
+            f"{system}, {rows['utterance'].nunique()} of {total} utterances are not quite their references' match "
+            f"(see detail in the rows), such as {first['utterance']}: {first['detail']}."
+        )
+    return notes
+
+
+def _utterance_rows(evaluation: Evaluation, scored: Sequence[ScoredSystem]) -> list[tuple[Any, ...]]:
     return [
-        (system.name, plan.dataset, utterance.id, utterance.speaker, score.metric, score.value, score.status,
-         score.detail, score.seconds)
+        (system.name, evaluation.dataset, utterance.id, utterance.speaker, score.metric, score.value, score.status,
+         score.detail, score.seconds, evaluation.protocol.label, score.version)
         for system in scored
-        for utterance, record in zip(plan.test_utterances, system.records, strict=True)
-        for score in record.scores
+        for utterance, record in zip(evaluation.utterances, system.records, strict=True)
+        for score in evaluation.scores_of(record)
     ]  # fmt: skip
 
 
@@ -165,31 +180,10 @@ def _code_rows(scored: Sequence[ScoredSystem]) -> list[tuple[str, int, int, int]
     ]
 
 
-def _signals(plan: Plan, example: Utterance | None, scored: Sequence[ScoredSystem]) -> dict[str, Any]:
+def _signals(folder: Path, example: Utterance | None, scored: Sequence[ScoredSystem]) -> dict[str, Any]:
     """Name -> (audio, rate) of the first example, original and codecs, from the files kept of it."""
     if example is None:
         return {}
-    shown = [system.name for system in scored if system.row["kind"] == "codec" or system.name == GroundTruth.name]
-    paths = {name: example_path(plan.folder, example.id, name) for name in shown}
+    shown = [system.name for system in scored if system.row["kind"] != "anchor" or system.name == GroundTruth.name]
+    paths = {name: example_path(folder, example.id, name) for name in shown}
     return {name: soundfile.read(path, dtype="float32") for name, path in paths.items() if path.is_file()}
-
-
-def _notes(plan: Plan) -> list[str]:
-    """What a reader of the table must know, as sentences."""
-    train = plan.experiment.train
-    tested = f"Test set: {plan.dataset}, {plan.test.coverage}"
-    if len(plan.test_utterances) < len(plan.test.utterances):
-        tested += f", of which {len(plan.test_utterances)} were scored"
-    notes = [*plan.experiment.notes, tested + "."]
-    if plan.test.problems:
-        shown = "; ".join(f"{problem.path.name}: {problem.reason}" for problem in plan.test.problems[:MAX_LEFT_OUT])
-        further = len(plan.test.problems) - MAX_LEFT_OUT
-        notes.append(f"Left out, unusable: {shown}{f'; and {further} more' if further > 0 else ''}.")
-    if plan.train:
-        start = f"continuing from the backbone checkpoint {train.init_from}" if train.init_from else "from scratch"
-        seconds = sum(utterance.seconds for utterance in plan.train_utterances)
-        notes.append(
-            f"Every system was trained, {start}, for {train.steps:,} steps of {train.batch_size} x "
-            f"{train.segment_seconds:g} s on {seconds / 60:.1f} minutes of speech, seed {train.seed}."
-        )
-    return notes

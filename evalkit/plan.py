@@ -15,14 +15,18 @@ from rich.markup import escape
 from rich.table import Table
 
 from evalkit.datasets import Corpus, Utterance, load_corpus
+from evalkit.evaluation import Evaluation
 from evalkit.experiment import KNOWN_ANSWERS, CorpusRef, Experiment, ExperimentError
 from evalkit.metrics import METRICS
+from evalkit.protocol import get_protocol
 from q2d2.bottleneck import NullBottleneck, build_bottleneck
 from q2d2.checkpoints import CONFIG, find_checkpoint, read_description
 from q2d2.codec import Codec, CodecConfig, CodecOutput, codec_config
 from q2d2.training.loop import STATE
 from q2d2.training.losses import GeneratorLosses
 from q2d2.training.segments import AudioFile
+
+MAX_LEFT_OUT = 5
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,22 @@ class Plan:
             "bottleneck": {system.name: system.bottleneck for system in self.systems if system.checkpoint is None},
         }
 
+    @property
+    def evaluation(self) -> Evaluation:
+        """What its systems are scored on, and how."""
+        experiment = self.experiment
+        return Evaluation(
+            folder=self.folder,
+            title=experiment.title or experiment.name,
+            notes=_notes(self),
+            dataset=self.dataset,
+            utterances=self.test_utterances,
+            metrics=tuple(experiment.metrics),
+            protocol=get_protocol(experiment.protocol, experiment.align),
+            baseline=experiment.baseline,
+            examples=experiment.examples,
+        )
+
     def state_of(self, system: PlannedSystem) -> str:
         """What is to be done for a system: "load FOLDER", "trained already", "go on training" or "train"."""
         if system.checkpoint is not None:
@@ -113,8 +133,7 @@ def make_plan(experiment: Experiment, folder: Path) -> Plan:
         DatasetError, CheckpointError: a corpus or checkpoint is missing or does not fit.
     """
     for metric in experiment.metrics:
-        if metric not in METRICS.names():
-            METRICS.resolve(metric)  # raises, with suggestions
+        METRICS.require(metric)
     backbone = _backbone(experiment)
     systems = tuple(_plan_system(name, experiment, backbone) for name in experiment.systems)
     train: list[Corpus] = []
@@ -205,6 +224,27 @@ def _check_folder(plan: Plan) -> None:
         )
 
 
+def _notes(plan: Plan) -> tuple[str, ...]:
+    """What a reader of the table must know, as sentences."""
+    train = plan.experiment.train
+    tested = f"Test set: {plan.dataset}, {plan.test.coverage}"
+    if len(plan.test_utterances) < len(plan.test.utterances):
+        tested += f", of which {len(plan.test_utterances)} were scored"
+    notes = [*plan.experiment.notes, tested + "."]
+    if plan.test.problems:
+        shown = "; ".join(f"{problem.path.name}: {problem.reason}" for problem in plan.test.problems[:MAX_LEFT_OUT])
+        further = len(plan.test.problems) - MAX_LEFT_OUT
+        notes.append(f"Left out, unusable: {shown}{f'; and {further} more' if further > 0 else ''}.")
+    if plan.train:
+        start = f"continuing from the backbone checkpoint {train.init_from}" if train.init_from else "from scratch"
+        seconds = sum(utterance.seconds for utterance in plan.train_utterances)
+        notes.append(
+            f"Every system was trained, {start}, for {train.steps:,} steps of {train.batch_size} x "
+            f"{train.segment_seconds:g} s on {seconds / 60:.1f} minutes of speech, seed {train.seed}."
+        )
+    return tuple(notes)
+
+
 def _limited(corpus: Corpus, ref: CorpusRef) -> Sequence[Utterance]:
     """The first `limit` utterances of an order that does not depend on how ids are sorted or who speaks."""
     if ref.limit is None or ref.limit >= len(corpus.utterances):
@@ -234,7 +274,10 @@ def show_plan(plan: Plan, console: Console) -> None:
     if plan.train:
         start = f"continuing from {escape(train.init_from)}" if train.init_from else "from scratch"
         line(f"training  {start}, {train.steps:,} steps of {train.batch_size} x {train.segment_seconds:g} s each")
-    line(f"scoring   {len(plan.test_utterances):,} utterances by {', '.join(plan.experiment.metrics)}")
+    line(
+        f"scoring   {len(plan.test_utterances):,} utterances by {', '.join(plan.experiment.metrics)}; "
+        f"protocol {plan.evaluation.protocol.label}"
+    )
 
     table = Table(box=None, pad_edge=False)
     for heading in ("system", "bits/frame", "kbit/s", "", *(["backbone"] if len(backbones) > 1 else [])):

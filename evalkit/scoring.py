@@ -1,20 +1,21 @@
-"""Scoring in worker processes: a pair that takes its process down is one failed row, not the end of the run."""
+"""Scoring in worker processes: a pair that hangs or takes its process down is a failed row, not the end of the run."""
 
 from __future__ import annotations
 
+import faulthandler
+import os
+import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-import numpy as np
 from joblib.externals.loky import ProcessPoolExecutor, get_reusable_executor
 from joblib.externals.loky.process_executor import BrokenProcessPool
-from numpy.typing import NDArray
 
-from evalkit.metrics import Score, score_pair
-
-Audio = NDArray[np.float32]
+from evalkit.cache import Cache
+from evalkit.pair import Pair, PairScorer, Score
+from evalkit.protocol import Protocol
 
 # Seconds after which idle workers leave: soon enough not to hold memory while the next system is trained.
 IDLE_SECONDS = 30
@@ -22,74 +23,112 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_
 
 
 @dataclass(frozen=True)
-class Pair:
-    """An utterance and its reconstruction, (samples,) float each; `unreadable` says why there are none."""
+class Scorer:
+    """Scores pairs in processes of one thread each.
 
-    utterance: str
-    reference: Audio
-    reference_rate: int
-    estimate: Audio
-    estimate_rate: int
-    unreadable: str = ""
-
-    @classmethod
-    def without_audio(cls, utterance: str, reason: str) -> Pair:
-        """An utterance that could not be read: all its scores fail for `reason`."""
-        nothing = np.empty(0, np.float32)
-        return cls(utterance, nothing, 1, nothing, 1, reason)
-
-
-def score_pairs(pairs: Iterable[Pair], metrics: list[str], workers: int) -> Iterator[tuple[Pair, list[Score]]]:
-    """Score pairs in `workers` processes of one thread each and yield them with their scores, in order.
-
-    `pairs` is read in the calling thread, at most 2 x `workers` ahead: memory stays flat, and the next pair is made
-    while earlier ones are scored. Also a single worker is a process of its own. A pair that takes its process down is
-    tried again alone, metric by metric; a metric that does so again is `failed`.
-
-    Raises:
-        UnknownName: one of `metrics` is not registered.
+    Attributes:
+        protocol: how pairs are brought to the metrics.
+        cache: what is known already, and where new scores go; None for nowhere.
+        workers: processes.
+        device: "cpu" or "cuda", where metrics run their networks.
+        time_limit: seconds that one metric may take for one pair.
     """
-    in_hand: deque[tuple[Pair, Future[list[Score]]]] = deque()
-    try:
-        for pair in pairs:
-            in_hand.append((pair, _submit(pair, metrics, workers)))
-            if len(in_hand) >= 2 * workers:
-                yield _collect(*in_hand.popleft(), metrics)
-        while in_hand:
-            yield _collect(*in_hand.popleft(), metrics)
-    finally:
-        for _, future in in_hand:
-            future.cancel()
 
+    protocol: Protocol
+    cache: Cache | None
+    workers: int
+    device: str = "cpu"
+    time_limit: float = 300.0
 
-def _submit(pair: Pair, metrics: list[str], workers: int) -> Future[list[Score]]:
-    while True:
-        pool = get_reusable_executor(workers, timeout=IDLE_SECONDS, env=ONE_THREAD)
+    def score(self, pairs: Iterable[tuple[Pair, Sequence[str]]]) -> Iterator[tuple[Pair, list[Score]]]:
+        """Score each pair by the metrics that come with it and yield it with its scores, in order.
+
+        `pairs` is read in the calling thread, at most 2 x `workers` ahead: memory stays flat, and the next pair is made
+        while earlier ones are scored. Also a single worker is a process of its own. A pair whose process ends (it
+        crashed, or was ended at the time limit) is tried again alone, metric by metric; a metric that ends its process
+        again is `failed`.
+
+        Raises:
+            UnknownName: a metric is not registered (a misspelt request is not a failed row).
+        """
+        in_hand: deque[_Job] = deque()
         try:
-            future: Future[list[Score]] = pool.submit(_score, pair, metrics)
-        except BrokenProcessPool:
-            continue  # it broke since the last call; the next one starts another
-        return future
+            for pair, metrics in pairs:
+                in_hand.append(self._submit(pair, metrics))
+                if len(in_hand) >= 2 * self.workers:
+                    yield self._collect(in_hand.popleft())
+            while in_hand:
+                yield self._collect(in_hand.popleft())
+        finally:
+            for job in in_hand:
+                if job.future is not None:
+                    job.future.cancel()
 
+    def _submit(self, pair: Pair, metrics: Sequence[str]) -> _Job:
+        if pair.unreadable:
+            failed = {name: Score(name, None, "failed", pair.unreadable, 0.0) for name in metrics}
+            return _Job(pair, metrics, failed, None)
+        known = PairScorer(pair, self.protocol, self.cache, self.device).cached(metrics)
+        missing = [name for name in metrics if name not in known]
+        future: Future[list[Score]] | None = None
+        while missing and future is None:
+            pool = get_reusable_executor(self.workers, timeout=IDLE_SECONDS, env=ONE_THREAD)
+            try:
+                future = pool.submit(_score, self, pair, missing)
+            except BrokenProcessPool:
+                continue  # it broke since the last call; the next one starts another
+        return _Job(pair, metrics, known, future)
 
-def _collect(pair: Pair, future: Future[list[Score]], metrics: list[str]) -> tuple[Pair, list[Score]]:
-    try:
-        return pair, future.result()
-    except BrokenProcessPool:
-        # All pairs in hand end like this, and which of them did it is not known.
-        return pair, [_score_alone(pair, metric) for metric in metrics]
+    def _collect(self, job: _Job) -> tuple[Pair, list[Score]]:
+        scores = dict(job.known)
+        if job.future is not None:
+            try:
+                scores |= {score.metric: score for score in job.future.result()}
+            except BrokenProcessPool:
+                # All pairs in hand end like this, and which of them did it is not known.
+                scores |= self._score_alone(job.pair, [name for name in job.metrics if name not in scores])
+        return job.pair, [scores[name] for name in job.metrics]
 
-
-def _score(pair: Pair, metrics: list[str]) -> list[Score]:
-    if pair.unreadable:
-        return [Score(metric, None, "failed", pair.unreadable, 0.0) for metric in metrics]
-    return score_pair(metrics, pair.reference, pair.reference_rate, pair.estimate, pair.estimate_rate)
-
-
-def _score_alone(pair: Pair, metric: str) -> Score:
-    with ProcessPoolExecutor(1, env=ONE_THREAD) as pool:
+    def _score_alone(self, pair: Pair, metrics: Sequence[str]) -> dict[str, Score]:
+        scores: dict[str, Score] = {}
+        pool = ProcessPoolExecutor(1, env=ONE_THREAD)
         try:
-            scores: list[Score] = pool.submit(_score, pair, [metric]).result()
-        except BrokenProcessPool:
-            return Score(metric, None, "failed", f"{metric} took its process down", 0.0)
-    return scores[0]
+            for name in metrics:
+                start = time.perf_counter()
+                try:
+                    scores[name] = pool.submit(_score, self, pair, [name]).result()[0]
+                except BrokenProcessPool:
+                    seconds = time.perf_counter() - start
+                    hung = seconds >= self.time_limit
+                    reason = f"gave no score within {self.time_limit:g} s" if hung else "took its process down"
+                    scores[name] = Score(name, None, "failed", f"{name} {reason}", seconds)
+                    pool.shutdown(wait=False)
+                    pool = ProcessPoolExecutor(1, env=ONE_THREAD)
+        finally:
+            pool.shutdown()
+        return scores
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A pair on its way: scores that are known, and the promise of the others."""
+
+    pair: Pair
+    metrics: Sequence[str]
+    known: Mapping[str, Score]
+    future: Future[list[Score]] | None
+
+
+def _score(scorer: Scorer, pair: Pair, metrics: Sequence[str]) -> list[Score]:
+    """What a worker does: metric by metric, each within the time limit."""
+    pair_scorer = PairScorer(pair, scorer.protocol, scorer.cache, scorer.device)
+    scores = []
+    with open(os.devnull, "w") as nowhere:
+        for name in metrics:
+            # Ends this process, whatever holds it: a metric that hangs in compiled code never comes back to Python.
+            faulthandler.dump_traceback_later(scorer.time_limit, exit=True, file=nowhere)
+            try:
+                scores.append(pair_scorer.score(name))
+            finally:
+                faulthandler.cancel_dump_traceback_later()
+    return scores

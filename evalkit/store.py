@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -20,12 +21,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from evalkit.metrics import Score
+from evalkit.pair import Score
 from q2d2.checkpoints import write_atomically
 from q2d2.errors import UserError
 
-SCHEMA_VERSION = 1
-UTTERANCE_COLUMNS = ("system", "dataset", "utterance", "speaker", "metric", "value", "status", "detail", "seconds")
+# 2: scores carry the metric's version, rows also the protocol.
+SCHEMA_VERSION = 2
+UTTERANCE_COLUMNS = (
+    "system", "dataset", "utterance", "speaker", "metric", "value", "status", "detail", "seconds",
+    "protocol", "version",
+)  # fmt: skip
 
 
 class StoreError(UserError, RuntimeError):
@@ -38,9 +43,9 @@ class UtteranceRecord:
 
     Attributes:
         system: name of the system.
-        key: digest of all that the scores depend on; a record with another key is not reused.
+        key: digest of all that the scores depend on but the metrics; a record with another key is not reused.
         utterance: id.
-        scores: one per metric.
+        scores: at most one per metric.
         codes: (quantizers, frames) int64, or None.
     """
 
@@ -50,10 +55,10 @@ class UtteranceRecord:
     scores: tuple[Score, ...]
     codes: NDArray[np.int64] | None
 
-    @property
-    def complete(self) -> bool:
-        """Whether every metric gave a number."""
-        return all(score.status == "ok" for score in self.scores)
+    def numbers(self, versions: Mapping[str, str]) -> dict[str, Score]:
+        """The scores that are numbers by the metrics and versions asked for."""
+        found = {score.metric: score for score in self.scores if score.status == "ok"}
+        return {name: score for name, score in found.items() if versions.get(name) == score.version}
 
     def to_json(self) -> dict[str, Any]:
         values: dict[str, Any] = {
@@ -174,8 +179,9 @@ class RunStore:
     def _take(self, entry: dict[str, Any], number: int) -> None:
         if number == 1 and entry.get("schema_version") != SCHEMA_VERSION:
             raise StoreError(
-                f"{self._journal} has schema version {entry.get('schema_version')!r}, this version writes "
-                f"{SCHEMA_VERSION}; choose another --out"
+                f"{self._journal} has schema version {entry.get('schema_version')!r}, this version reads "
+                f"{SCHEMA_VERSION}; move that file away to score everything again (nothing is trained again), or "
+                "choose another --out"
             )
         if "utterance_record" in entry:
             record = UtteranceRecord.from_json(entry["utterance_record"])

@@ -22,11 +22,13 @@ class Reconstruction:
 
     audio: (samples,) float32 at `sample_rate` Hz, as long in seconds as the original.
     codes: (quantizers, frames) int64, or None where the system has none.
+    note: what is to be known of the audio, for its rows; may be empty.
     """
 
     audio: Audio
     sample_rate: int
     codes: NDArray[np.int64] | None = None
+    note: str = ""
 
 
 class System(Protocol):
@@ -34,7 +36,7 @@ class System(Protocol):
 
     Attributes:
         name: as in tables.
-        kind: "anchor" for a known-answer system, "codec" for one that is compared.
+        kind: "anchor" for a known-answer system, "codec" for one of ours, "folder" for decoded files.
         sample_rate: in Hz; None for one that works at the rate of its input.
         frame_rate: frames per second; None where there are none.
         codebook_sizes: codes of each quantizer; empty where unknown or continuous.
@@ -54,8 +56,18 @@ class System(Protocol):
     @property
     def tokens_per_frame(self) -> int: ...
 
-    def reconstruct(self, audio: Audio, sample_rate: int) -> Reconstruction:
-        """Encode and decode audio (samples,) in [-1, 1] at `sample_rate` Hz."""
+    def fingerprint(self, utterance: str) -> str:
+        """Changes whenever the reconstruction of the utterance may change: a digest of weights, or of a file."""
+        ...
+
+    def reconstruct(self, audio: Audio, sample_rate: int, utterance: str) -> Reconstruction:
+        """Encode and decode audio (samples,) in [-1, 1] at `sample_rate` Hz.
+
+        `utterance` is its id, for systems that look their output up.
+
+        Raises:
+            AudioError: the output is a file that cannot be read.
+        """
         ...
 
 
@@ -68,13 +80,16 @@ class Anchor:
     codebook_sizes: tuple[int, ...] = ()
     tokens_per_frame = 0
 
+    def fingerprint(self, utterance: str) -> str:
+        return ""  # what it does never changes
+
 
 class GroundTruth(Anchor):
     """The original itself: the best any metric can say."""
 
     name = "ground-truth"
 
-    def reconstruct(self, audio: Audio, sample_rate: int) -> Reconstruction:
+    def reconstruct(self, audio: Audio, sample_rate: int, utterance: str) -> Reconstruction:
         return Reconstruction(audio, sample_rate)
 
 
@@ -91,7 +106,7 @@ class MuLaw(Anchor):
     def __init__(self, test_rate: int | None) -> None:
         self.frame_rate = None if test_rate is None else float(test_rate)
 
-    def reconstruct(self, audio: Audio, sample_rate: int) -> Reconstruction:
+    def reconstruct(self, audio: Audio, sample_rate: int, utterance: str) -> Reconstruction:
         compressed = np.sign(audio) * np.log1p(255 * np.abs(audio).clip(max=1)) / np.log(256)
         codes = np.rint((compressed + 1) * 127.5).astype(np.int64)
         expanded = codes / 127.5 - 1
@@ -108,7 +123,7 @@ class WhiteNoise(Anchor):
     name = "noise-10db"
     SNR_DB = 10.0
 
-    def reconstruct(self, audio: Audio, sample_rate: int) -> Reconstruction:
+    def reconstruct(self, audio: Audio, sample_rate: int, utterance: str) -> Reconstruction:
         noise = np.random.default_rng(zlib.crc32(audio.tobytes())).standard_normal(audio.size)
         power = float(np.mean(audio.astype(np.float64) ** 2)) * 10 ** (-self.SNR_DB / 10)
         noise *= np.sqrt(power / max(float(np.mean(noise**2)), np.finfo(np.float64).tiny))
@@ -123,14 +138,18 @@ class CodecSystem:
 
     kind = "codec"
 
-    def __init__(self, name: str, codec: Codec, device: torch.device) -> None:
+    def __init__(self, name: str, codec: Codec, device: torch.device, weights_sha256: str) -> None:
         self.name = name
+        self.weights_sha256 = weights_sha256
         self.codec = codec.to(device).eval()
         self.device = device
         self.sample_rate: int | None = codec.sample_rate
         self.frame_rate: float | None = codec.frame_rate
         self.codebook_sizes = codec.bottleneck.codebook_sizes
         self.tokens_per_frame = codec.bottleneck.tokens_per_frame
+
+    def fingerprint(self, utterance: str) -> str:
+        return self.weights_sha256
 
     def prepare(self, audio: Audio, sample_rate: int) -> torch.Tensor:
         """Audio (samples,) -> (1, samples) on the codec's device and at its rate."""
@@ -139,7 +158,7 @@ class CodecSystem:
         return resampled
 
     @torch.inference_mode()
-    def reconstruct(self, audio: Audio, sample_rate: int) -> Reconstruction:
+    def reconstruct(self, audio: Audio, sample_rate: int, utterance: str) -> Reconstruction:
         signal = self.prepare(audio, sample_rate)
         codes = self.codec.encode(signal)
         decoded = self.codec.decode(codes, length=signal.shape[-1])[0].cpu().numpy()

@@ -39,8 +39,8 @@ class Registry:
         """All known names: built-in in their order, then installed ones sorted."""
         return [*self._entries, *sorted(set(self._targets()) - set(self._entries))]
 
-    def resolve(self, name: str) -> Any:
-        """Import and return the entry `name`.
+    def require(self, name: str) -> str:
+        """The "module:attribute" of the entry `name`, without importing it.
 
         Raises:
             UnknownName: `name` is not registered; the message suggests close names.
@@ -50,5 +50,13 @@ class Registry:
             close = difflib.get_close_matches(name, targets, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise UnknownName(f"unknown {self.kind} {name!r}.{hint} Known: {', '.join(self.names())}.")
-        module, _, attribute = targets[name].partition(":")
+        return targets[name]
+
+    def resolve(self, name: str) -> Any:
+        """Import and return the entry `name`.
+
+        Raises:
+            UnknownName: as in `require`.
+        """
+        module, _, attribute = self.require(name).partition(":")
         return getattr(importlib.import_module(module), attribute)

@@ -18,6 +18,12 @@ settings.register_profile("suite", deadline=None, derandomize=True)
 settings.load_profile("suite")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_this_session(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test reads scores that an earlier session, or the user, has kept."""
+    os.environ["EVALKIT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def speech_root() -> Path:
     """Folder of real speech named by the environment variable EVALKIT_SPEECH; the test is skipped where it is unset."""

@@ -11,6 +11,7 @@ import pytest
 import soundfile
 
 from evalkit.experiment import KNOWN_ANSWERS
+from evalkit.metrics import load_metric
 from q2d2.training.loop import STATE
 from tests.command import TINY, evalkit, write_experiment
 from tests.finished_run import Run, copied_run, finished_run, journal, leave_out_plots, rows
@@ -59,7 +60,9 @@ class TestFinished:
     def test_utterance_rows(self, finished: Run) -> None:
         frame = finished.rows("utterances")
         columns = ["system", "dataset", "utterance", "speaker", "metric", "value", "status", "detail", "seconds"]
-        assert list(frame.columns) == columns
+        assert list(frame.columns) == [*columns, "protocol", "version"]
+        assert set(frame["protocol"]) == {"strict"}
+        assert set(frame.loc[frame["metric"] == "pesq", "version"]) == {load_metric("pesq").version}
         assert len(frame) == len(SYSTEMS) * 2 * 2
         assert list(dict.fromkeys(frame["system"])) == SYSTEMS
         assert set(frame["dataset"]) == {"sample/test"}
@@ -103,7 +106,7 @@ class TestFinished:
 
     def test_description_is_enough_to_run_again(self, finished: Run) -> None:
         described = json.loads((finished.folder / "run.json").read_text())
-        assert described["schema_version"] == 1
+        assert described["schema_version"] == 2
         assert described["experiment"]["systems"]["vq"]["bottleneck"] == {"name": "vq", "codebook_size": 16}
         assert described["seed"] == 0
         assert described["packages"]["torch"]
@@ -160,7 +163,7 @@ class TestBadAudio:
         assert "left out" in outcome.out
         assert "g-empty.wav: empty file" in outcome.out
         assert "load " in outcome.out
-        assert "of 48 scores are missing" in outcome.out
+        assert "of 48 scores failed" in outcome.out
         frame = rows(folder, "utterances")
         ok = frame[frame["status"] == "ok"]
         assert set(ok["utterance"]) == {"a-good", "b-stereo", "c-odd"}
@@ -170,7 +173,7 @@ class TestBadAudio:
         assert failed["value"].isna().all()
         reasons = failed.groupby("utterance")["detail"].agg(lambda details: "/".join(sorted(set(details))))
         assert "silent" in reasons["d-silent"]
-        assert reasons["e-nan"] == "3 samples are NaN or infinite"
+        assert reasons["e-nan"] == "reference: 3 samples are NaN or infinite"
         assert "cut off" in reasons["f-cut"] or "decoded" in reasons["f-cut"]
         assert all(reason in outcome.out for reason in reasons)
         assert "g-empty.wav: empty file" in (folder / "tables" / "comparison.md").read_text()
@@ -188,7 +191,7 @@ class TestBadAudio:
             (folder.parent / "corpus" / f"{name}.wav").unlink()
         outcome = evalkit("run", experiment, "--out", folder, "--workers", 1)
         assert outcome.status == 1
-        assert "24 of 24 scores are missing" in outcome.out
+        assert "24 of 24 scores failed" in outcome.out
         assert rows(folder, "systems")["rtf_encode"].isna().all()
 
 

@@ -1,20 +1,25 @@
-"""Scoring in processes: order, equality with scoring in place, and a process that dies."""
+"""Scoring in processes: order, equality with scoring in place, and a process that dies or hangs."""
 
 from __future__ import annotations
 
 import itertools
 import os
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 from joblib.externals.loky import get_reusable_executor
 
+from evalkit.cache import Cache
 from evalkit.datasets import load_corpus, read_audio
-from evalkit.metrics import METRICS, Score, score_pair
-from evalkit.scoring import Pair, score_pairs
+from evalkit.metrics import METRICS
+from evalkit.pair import Pair, Score, score_pair
+from evalkit.protocol import PROTOCOLS
+from evalkit.scoring import Scorer
 from evalkit.systems import MuLaw
 
 FAKES = '''
@@ -44,10 +49,18 @@ class Threads(Length):
     def score(self, reference, estimate, sample_rate):
         return int(os.environ["OMP_NUM_THREADS"])
 
+class Stuck(Length):
+    name = "stuck"
+    def score(self, reference, estimate, sample_rate):
+        if estimate.size == 666:
+            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+            (10 ** 10) ** (10 ** 8)  # one operation that holds the interpreter for hours
+        return estimate.size
+
 class Broken(Length):
     name = "broken"
     def score(self, reference, estimate, sample_rate):
-        raise SystemError("a defect of the program")
+        raise SystemError("a defect of the metric")
 '''
 
 # Tests that leave work behind, followed by one with another number of workers.
@@ -62,7 +75,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     info = folder / "fake_metrics-1.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fake-metrics\nVersion: 1\n")
-    names = {name: f"fake_metrics:{name.title()}" for name in ("length", "deadly", "where", "threads", "broken")}
+    names = {
+        name: f"fake_metrics:{name.title()}" for name in ("length", "deadly", "stuck", "where", "threads", "broken")
+    }
     lines = "".join(f"{name} = {target}\n" for name, target in names.items())
     (info / "entry_points.txt").write_text(f"[evalkit.metrics]\n{lines}")
     with pytest.MonkeyPatch.context() as patch:
@@ -78,6 +93,13 @@ def pairs(*lengths: int) -> list[Pair]:
         Pair(f"u{number}", np.full(length, 0.5, np.float32), 16_000, np.full(length, 0.5, np.float32), 16_000)
         for number, length in enumerate(lengths)
     ]
+
+
+def score_pairs(
+    source: Iterable[Pair], metrics: list[str], workers: int, time_limit: float = 300, cache: Cache | None = None
+) -> Iterator[tuple[Pair, list[Score]]]:
+    scorer = Scorer(PROTOCOLS["strict"], cache, workers, time_limit=time_limit)
+    return scorer.score((pair, metrics) for pair in source)
 
 
 def values(scored: Iterator[tuple[Pair, list[Score]]]) -> dict[str, list[float | None]]:
@@ -131,9 +153,37 @@ def test_what_goes_wrong_while_reconstructing_surfaces(installed: None) -> None:
         list(scored)
 
 
-def test_a_defect_in_a_metric_surfaces(installed: None) -> None:
-    with pytest.raises(SystemError, match="a defect"):
-        list(score_pairs(pairs(10), ["broken"], 1))
+def test_whatever_a_metric_raises_is_a_failed_score(installed: None) -> None:
+    (scored,) = score_pairs(pairs(10), ["broken", "length"], 1)
+    assert [(score.status, score.detail) for score in scored[1]] == [
+        ("failed", "SystemError: a defect of the metric"), ("ok", ""),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_metric_that_hangs_is_one_failed_score(installed: None, workers: int) -> None:
+    begun = time.monotonic()
+    scored = list(score_pairs(pairs(10, 666, 40), ["length", "stuck"], workers, time_limit=2))
+    assert time.monotonic() - begun < 60
+    assert [pair.utterance for pair, _ in scored] == ["u0", "u1", "u2"]
+    for pair, scores in scored:
+        assert (scores[0].status, scores[0].value) == ("ok", pair.estimate.size)
+        if pair.estimate.size == 666:
+            assert (scores[1].status, scores[1].value) == ("failed", None)
+            assert scores[1].detail == "stuck gave no score within 2 s"
+        else:
+            assert (scores[1].status, scores[1].value) == ("ok", pair.estimate.size)
+
+
+def test_what_is_cached_needs_no_process(installed: None, tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    first = values(score_pairs(pairs(10, 20), ["where", "length"], 1, cache=cache))
+    get_reusable_executor(1).shutdown(wait=True, kill_workers=True)
+    with mock.patch("evalkit.scoring.get_reusable_executor", side_effect=AssertionError("a process was asked for")):
+        assert values(score_pairs(pairs(10, 20), ["where", "length"], 1, cache=cache)) == first
+    # A pair that is new to one metric goes to a worker for that one alone.
+    both = values(score_pairs(pairs(10), ["where", "threads"], 1, cache=cache))
+    assert both["u0"] == [first["u0"][0], 1]
 
 
 def test_unreadable_utterance_fails_every_metric_with_the_reason(installed: None) -> None:
@@ -154,14 +204,10 @@ def test_scores_equal_those_in_place_whatever_the_number_of_workers(tmp_path: Pa
     for utterance in load_corpus("sample", "test").utterances[:3]:
         audio, rate = read_audio(utterance.path)
         audio = audio[: 2 * rate]
-        source.append(Pair(utterance.id, audio, rate, MuLaw(rate).reconstruct(audio, rate).audio, rate))
+        source.append(Pair(utterance.id, audio, rate, MuLaw(rate).reconstruct(audio, rate, utterance.id).audio, rate))
     metrics = ["pesq", "stoi"]
     expected = {
-        pair.utterance: [
-            score.value
-            for score in score_pair(metrics, pair.reference, pair.reference_rate, pair.estimate, pair.estimate_rate)
-        ]
-        for pair in source
+        pair.utterance: [score.value for score in score_pair(pair, metrics, PROTOCOLS["strict"])] for pair in source
     }
     assert values(score_pairs(source, metrics, 1)) == expected
     assert values(score_pairs(source, metrics, 2)) == expected

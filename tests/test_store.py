@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evalkit.metrics import Score
+from evalkit.pair import Score
 from evalkit.store import RunStore, StoreError, UtteranceRecord
 
 HOLD = (
@@ -24,8 +24,8 @@ HOLD = (
 
 def record(utterance: str = "u1", value: float | None = 0.1 + 0.2, detail: str = "", key: str = "k") -> UtteranceRecord:
     scores = (
-        Score("stoi", value, "ok" if value is not None else "failed", detail, 0.5),
-        Score("pesq", 4.5, "ok", "", 1.0),
+        Score("stoi", value, "ok" if value is not None else "failed", detail, 0.5, "pystoi 1"),
+        Score("pesq", 4.5, "ok", "", 1.0, "pesq 2"),
     )
     codes = np.random.default_rng(0).integers(0, 4096, (2, 300))
     return UtteranceRecord("vq", key, utterance, scores, codes)
@@ -94,9 +94,12 @@ class TestRecords:
         with RunStore(tmp_path) as store:
             assert same(store.record("vq", "k", "u1"), record())
 
-    def test_are_complete_only_when_every_score_is_a_number(self) -> None:
-        assert record().complete
-        assert not record(value=None).complete
+    def test_numbers_are_those_of_the_versions_asked_for(self) -> None:
+        asked = {"stoi": "pystoi 1", "pesq": "pesq 2", "utmos": "3"}
+        assert set(record().numbers(asked)) == {"stoi", "pesq"}
+        assert set(record(value=None).numbers(asked)) == {"pesq"}
+        assert set(record().numbers(asked | {"pesq": "pesq 3"})) == {"stoi"}
+        assert record().numbers({}) == {}
 
     def test_speed(self, tmp_path: Path) -> None:
         with RunStore(tmp_path) as store:
@@ -144,7 +147,7 @@ class TestDamage:
 
     def test_another_schema_version_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "journal.jsonl").write_text('{"schema_version": 99}\n')
-        with pytest.raises(StoreError, match="schema version 99, this version writes 1; choose another --out"):
+        with pytest.raises(StoreError, match="schema version 99, this version reads 2; move that file away"):
             RunStore(tmp_path)
 
     def test_full_disk_loses_only_the_record_in_hand(self, tmp_path: Path) -> None:
@@ -208,5 +211,5 @@ def test_frames_and_description_are_replaced_whole(tmp_path: Path) -> None:
             path = store.write_frame(pd.DataFrame({"sizes": [[value, 3], None]}), "systems")
             store.write_run({"seed": value, "text": "ü"})
     assert pd.read_parquet(path)["sizes"].iloc[0].tolist() == [2, 3]
-    assert json.loads((tmp_path / "run.json").read_text()) == {"schema_version": 1, "seed": 2, "text": "ü"}
+    assert json.loads((tmp_path / "run.json").read_text()) == {"schema_version": 2, "seed": 2, "text": "ü"}
     assert not list(tmp_path.glob("*.part"))

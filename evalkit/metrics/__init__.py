@@ -1,61 +1,57 @@
-"""Metrics of one pair of signals: the interface, the table of known ones, and how a pair is scored.
+"""Metrics of one pair of signals: the interface and the table of known ones.
 
-A metric is one module with one class and one line in `METRICS` (or an entry point of another package). Whatever goes
-wrong while scoring becomes a `Score` with a status and a reason, never a number. Importing this module stays cheap:
-torch and the metric libraries load when something is scored.
+A metric is one module with one class and one line in `METRICS` (or an entry point of another package). Importing this
+module stays cheap: torch and the metric libraries load when something is scored.
 """
 
 from __future__ import annotations
 
 import functools
-import math
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.metrics.signals import RESAMPLER, Resampler, Unavailable, Unscorable, check_signal
+from evalkit.metrics.signals import Unavailable, Unscorable
 from q2d2.registry import Registry
 
-__all__ = [
-    "METRICS",
-    "RESAMPLER",
-    "Metric",
-    "Resampler",
-    "Score",
-    "Unavailable",
-    "Unscorable",
-    "load_metric",
-    "score_pair",
-]
+__all__ = ["METRICS", "Analysis", "Features", "Metric", "Unavailable", "Unscorable", "load_metric"]
 
 METRICS = Registry(
     "metric",
     group="evalkit.metrics",
-    entries={"pesq": "evalkit.metrics.pesq:Pesq", "stoi": "evalkit.metrics.stoi:Stoi"},
+    entries={
+        "utmos": "evalkit.metrics.utmos:Utmos",
+        "pesq": "evalkit.metrics.pesq:Pesq",
+        "stoi": "evalkit.metrics.stoi:Stoi",
+        "estoi": "evalkit.metrics.stoi:Estoi",
+        "vuv_f1": "evalkit.metrics.pitch:VuvF1",
+        "periodicity_rmse": "evalkit.metrics.pitch:PeriodicityRmse",
+        "pitch_rmse": "evalkit.metrics.pitch:PitchRmse",
+        "dnsmos_p808": "evalkit.metrics.dnsmos:DnsmosP808",
+        "dnsmos_ovrl": "evalkit.metrics.dnsmos:DnsmosOvrl",
+        "distillmos": "evalkit.metrics.distillmos:DistillMos",
+        "mel_distance": "evalkit.metrics.mel_distance:MelDistance",
+        "stft_distance": "evalkit.metrics.stft_distance:StftDistance",
+        "si_sdr": "evalkit.metrics.si_sdr:SiSdr",
+        "si_sdr_aligned": "evalkit.metrics.si_sdr:SiSdrAligned",
+    },
 )
 
-# What metric code is known to raise (pesq's errors are RuntimeErrors): a failed row. Anything else is a defect of the
-# program and surfaces.
-METRIC_ERRORS = (
-    ArithmeticError,
-    AssertionError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
+Features = Mapping[str, NDArray[Any]]
 
 
 class Metric(Protocol):
     """One number for one pair of signals. Built without arguments; all attributes but `version` are the class's.
 
-    The constructor raises `Unavailable` or ImportError where a library or weights are missing.
+    Building one is cheap: the constructor works out `version`, and raises `Unavailable` or ImportError where a library
+    or weights are missing; networks load at the first score. A metric that runs a network may have a method
+    `to(device: str)`, called before the first score.
+
+    A metric that looks at each signal by itself (a pitch track) has an attribute `analysis` and a method
+    `compare(reference: Features, estimate: Features) -> float` instead of `score`: analyses are shared by all metrics
+    that have the same one, and kept between runs. Where `needs_reference` is False, `compare` gets an empty reference.
 
     Attributes:
         name: the id used in rows, files and on the command line ("pesq").
@@ -64,7 +60,7 @@ class Metric(Protocol):
         higher_is_better: direction in which quality rises.
         needs_reference: False for predictors that look at the estimate alone.
         sample_rate: rate in Hz both signals are brought to before `score`; None: the estimate's own rate.
-        version: changes whenever equal signals may score differently (library, its version, mode).
+        version: changes whenever equal signals may score differently (library, its version, mode, weights).
         decimals: digits after the point in tables.
     """
 
@@ -88,110 +84,39 @@ class Metric(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Score:
-    """What one metric said about one pair.
+class Analysis(Protocol):
+    """What metrics take from a single signal: a function from its samples to arrays.
 
     Attributes:
-        metric: name of the metric.
-        value: the score; None unless `status` is "ok".
-        status: "ok"; "failed" (this pair cannot be scored); "unavailable" (the metric cannot run on this machine).
-        detail: the reason of a status other than "ok"; for "ok" a note on what was cropped, or empty.
-        seconds: wall time of the metric itself, without resampling, which metrics of one rate share.
+        name: identifies it, together with `version` and the metric's sample rate.
+        version: changes whenever equal signals may give other arrays.
     """
 
-    metric: str
-    value: float | None
-    status: Literal["ok", "failed", "unavailable"]
-    detail: str
-    seconds: float
+    name: str
+    version: str
+
+    def span(self, samples: int) -> int:
+        """How many of `samples` samples, counted from the start, are looked at: the rest cannot change the result."""
+        ...
+
+    def __call__(self, signal: NDArray[np.float32], sample_rate: int) -> Features:
+        """Analyse (samples,) float at `sample_rate` Hz.
+
+        Raises:
+            Unscorable: this signal cannot be analysed; the message says why.
+        """
+        ...
 
 
 @functools.cache
-def load_metric(name: str) -> Metric:
-    """The metric registered as `name`, built once per process.
+def load_metric(name: str, device: str = "cpu") -> Metric:
+    """The metric registered as `name`, built once per process, its network (if any) to run on `device`.
 
     Raises:
         UnknownName: no such metric.
         Unavailable, ImportError: its library or weights are missing.
     """
     metric: Metric = METRICS.resolve(name)()
+    if hasattr(metric, "to"):
+        metric.to(device)
     return metric
-
-
-def score_pair(
-    metrics: Sequence[str],
-    reference: NDArray[np.float32],
-    reference_rate: int,
-    estimate: NDArray[np.float32],
-    estimate_rate: int,
-    *,
-    resampler: Resampler = RESAMPLER,
-) -> list[Score]:
-    """Score `estimate` against `reference` by each of `metrics`, in their order.
-
-    Both signals are mono (samples,) float, nominally within [-1, 1]. Each metric gets them at its own rate (resampled
-    only where rates differ) and cropped to the shorter, counted from the start; no delay is compensated. A metric
-    without reference gets the whole estimate.
-
-    Raises:
-        UnknownName: one of `metrics` is not registered (a misspelt request is not a failed row).
-    """
-    known = METRICS.names()
-    for name in metrics:
-        if name not in known:
-            METRICS.resolve(name)  # raises, with suggestions
-    pair = _Pair(reference, reference_rate, estimate, estimate_rate, resampler)
-    return [_score(name, pair) for name in metrics]
-
-
-def _score(name: str, pair: _Pair) -> Score:
-    start = time.perf_counter()
-    try:
-        metric = load_metric(name)
-        reference, estimate, rate, note = pair.prepared(metric)
-        start = time.perf_counter()
-        value = float(metric.score(reference, estimate, rate))
-        if not math.isfinite(value):
-            raise Unscorable(f"{name} gave {value}")
-    except (Unavailable, ImportError) as error:
-        return Score(name, None, "unavailable", str(error), time.perf_counter() - start)
-    except Unscorable as error:
-        return Score(name, None, "failed", str(error), time.perf_counter() - start)
-    except METRIC_ERRORS as error:
-        return Score(name, None, "failed", f"{type(error).__name__}: {error}", time.perf_counter() - start)
-    return Score(name, value, "ok", note, time.perf_counter() - start)
-
-
-@dataclass
-class _Pair:
-    """Reference and estimate as delivered, and resampled once for each rate asked for."""
-
-    reference: NDArray[np.float32]
-    reference_rate: int
-    estimate: NDArray[np.float32]
-    estimate_rate: int
-    resampler: Resampler
-    _resampled: dict[tuple[str, int], NDArray[np.float32]] = field(default_factory=dict)
-
-    def prepared(self, metric: Metric) -> tuple[NDArray[np.float32], NDArray[np.float32], int, str]:
-        """Reference and estimate for `metric`, their rate, and a note on cropping (empty if none)."""
-        rate = metric.sample_rate or self.estimate_rate
-        # Checked as delivered: resampling would smear one NaN over its neighbours and hide which side it came from.
-        if metric.needs_reference:
-            check_signal(self.reference, "reference")
-        check_signal(self.estimate, "estimate")
-        estimate = self._at(rate, "estimate", self.estimate, self.estimate_rate)
-        if not metric.needs_reference:
-            return np.empty(0, np.float32), estimate, rate, ""
-        reference = self._at(rate, "reference", self.reference, self.reference_rate)
-        length = min(reference.size, estimate.size)
-        note = ""
-        if abs(reference.size - estimate.size) > 1:  # one sample is what rounding in resampling leaves
-            note = f"cropped to {length} samples: reference {reference.size}, estimate {estimate.size} at {rate} Hz"
-        return reference[:length], estimate[:length], rate, note
-
-    def _at(self, rate: int, role: str, signal: NDArray[np.float32], signal_rate: int) -> NDArray[np.float32]:
-        if (role, rate) not in self._resampled:
-            self._resampled[role, rate] = self.resampler(signal, signal_rate, rate)
-        return self._resampled[role, rate]

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import importlib.metadata
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 # Half a step of 16-bit PCM: a signal below it is all zeros once written to a file.
 SILENCE_PEAK = 2.0**-16
+# The largest 16-bit sample, 32767 of 32768: where a converter or a file cuts off.
+FULL_SCALE = 32767 / 32768
+CLIPPED_RUN = 3
+MAX_CLIPPED = 0.01
+# Beyond this peak samples are no overshoot but integers read as floats.
+INTEGER_PEAK = 100.0
 
 
 class Unscorable(ValueError):
@@ -76,10 +82,27 @@ def library_version(distribution: str) -> str:
         raise Unavailable(f"the library {distribution!r} is missing: pip install {distribution}") from error
 
 
-def check_signal(signal: NDArray[Any], role: str) -> None:
-    """Raise `Unscorable` where `signal` cannot be scored by anything: not mono, empty, NaN or infinite, silent.
+def count_clipped(signal: NDArray[Any]) -> int:
+    """How many of the samples (samples,) are clipped: at full scale 3 or more times in a row, or beyond +-1.
 
-    `role` ("reference", "estimate") names it in the message. Silent is a peak below 2**-16, half a 16-bit step.
+    A single sample at full scale is a peak that just fits.
+    """
+    at_full_scale = np.abs(signal) >= FULL_SCALE
+    if not at_full_scale.any():
+        return 0
+    # A run goes from each even edge to the odd one after it.
+    edges = np.flatnonzero(np.diff(at_full_scale, prepend=False, append=False))
+    lengths = edges[1::2] - edges[::2]
+    beyond = np.concatenate(([0], np.cumsum(np.abs(signal) > 1)))[edges]
+    return int(np.sum(np.where(lengths >= CLIPPED_RUN, lengths, beyond[1::2] - beyond[::2])))
+
+
+def check_signal(signal: NDArray[Any], role: str) -> None:
+    """Raise `Unscorable` where `signal` cannot be scored by anything.
+
+    That is: not mono, not float, empty, NaN or infinite, silent (peak below 2**-16, half a 16-bit step), or clipped in
+    more than 1 % of its samples (see `count_clipped`: a wrong scale, or a broken decoder). `role` ("reference",
+    "estimate") names it in the message.
     """
     if signal.ndim != 1:
         raise Unscorable(f"{role} has shape {signal.shape}, expected mono (samples,)")
@@ -90,8 +113,30 @@ def check_signal(signal: NDArray[Any], role: str) -> None:
     num_bad = signal.size - int(np.count_nonzero(np.isfinite(signal)))
     if num_bad:
         raise Unscorable(f"{role} has {num_bad} NaN or infinite of {signal.size} samples")
-    if float(np.max(np.abs(signal))) < SILENCE_PEAK:
+    peak = float(np.max(np.abs(signal)))
+    if peak < SILENCE_PEAK:
         raise Unscorable(f"{role} is silent (peak below 2^-16)")
+    share = count_clipped(signal) / signal.size if peak >= FULL_SCALE else 0.0
+    if share > MAX_CLIPPED:
+        cause = (
+            "integers read as floating point? Divide 16-bit samples by 32768"
+            if peak >= INTEGER_PEAK
+            else "a wrong gain, or a decoder that diverges"
+        )
+        raise Unscorable(
+            f"{role} is clipped: {share * 100:.1f} % of its samples at or beyond full scale (peak {peak:.4g}): {cause}"
+        )
+
+
+class _AtOneRate(Protocol):
+    name: str
+    sample_rate: int | None
+
+
+def check_rate(metric: _AtOneRate, sample_rate: int) -> None:
+    """Raise `Unscorable` unless `sample_rate` (Hz) is the one that `metric` declares."""
+    if sample_rate != metric.sample_rate:
+        raise Unscorable(f"{metric.name} needs {metric.sample_rate} Hz, got {sample_rate} Hz")
 
 
 def check_pair(

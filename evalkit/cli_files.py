@@ -1,0 +1,92 @@
+"""Commands for what lies on disk beside the runs: corpora, weights, the cache of scores. Imports as in cli.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+data_app = typer.Typer(help="Download and inspect speech corpora.", no_args_is_help=True, rich_markup_mode=None)
+weights_app = typer.Typer(
+    help="Download and list the weights that metrics need.", no_args_is_help=True, rich_markup_mode=None
+)
+cache_app = typer.Typer(
+    help="The cache of scores: its size, and emptying it.", no_args_is_help=True, rich_markup_mode=None
+)
+
+
+@data_app.command("fetch", epilog="Example:  evalkit data fetch librispeech --part test-clean --to ~/corpora")
+def fetch_command(
+    dataset: Annotated[str, typer.Argument(help="librispeech, libritts or ljspeech.")],
+    part: Annotated[str | None, typer.Option(help="Part of the corpus, such as test-clean.")] = None,
+    to: Annotated[Path, typer.Option(help="Folder that receives the corpus.")] = Path("corpora"),
+) -> None:
+    """Download a corpus, verify its published checksum and unpack it.
+
+    Run the same command again after an interruption: the download goes on where it stopped.
+    """
+    from evalkit.datasets.fetch import fetch
+    from evalkit.download import progress_bar
+
+    with progress_bar() as progress:
+        fetched = fetch(dataset, part, to, progress)
+    typer.echo(str(fetched))
+
+
+@data_app.command("check", epilog="Example:  evalkit data check librispeech --part test-clean --root ~/corpora")
+def check_command(
+    dataset: Annotated[str, typer.Argument(help="A dataset's name.")],
+    part: Annotated[str | None, typer.Option(help="Part of the corpus; default: the dataset's own.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder of the corpus; default: EVALKIT_<DATASET>_ROOT.")] = None,
+) -> None:
+    """Read every file of a corpus and name those that are damaged, empty, too short or silent."""
+    from evalkit.datasets import check_corpus, load_corpus
+
+    corpus = load_corpus(dataset, part, root)
+    typer.echo(corpus.describe())
+    problems = [problem for problem in check_corpus(corpus) if problem not in corpus.problems]
+    typer.echo(f"decoded: {len(corpus.utterances):,}, of which unusable: {len(problems):,}")
+    for problem in problems:
+        typer.echo(f"  {problem}")
+    if problems or corpus.problems:
+        raise typer.Exit(1)
+
+
+@weights_app.command("fetch", epilog="Example:  evalkit weights fetch utmos")
+def weights_fetch(name: Annotated[str, typer.Argument(help="A metric's name; see `evalkit weights list`.")]) -> None:
+    """Download the weights of a metric and verify their checksum.
+
+    Run the same command again after an interruption: the download goes on where it stopped.
+    """
+    from evalkit.download import progress_bar
+    from evalkit.weights import fetch_weights
+
+    with progress_bar() as progress:
+        fetched = fetch_weights(name, progress)
+    typer.echo(str(fetched))
+
+
+@weights_app.command("list")
+def weights_list() -> None:
+    """List the weight files that metrics need, and which are here."""
+    from evalkit.weights import list_weights
+
+    for row in list_weights():
+        typer.echo(str(row))
+
+
+@cache_app.command("info")
+def cache_info() -> None:
+    """Show where the cache of scores is and how much it holds."""
+    from evalkit.cache import Cache
+
+    typer.echo(str(Cache.from_environment().info()))
+
+
+@cache_app.command("clear")
+def cache_clear() -> None:
+    """Remove every score and analysis from the cache; runs keep theirs."""
+    from evalkit.cache import Cache
+
+    typer.echo(f"{Cache.from_environment().clear():,} entries removed")

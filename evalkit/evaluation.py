@@ -1,0 +1,215 @@
+"""One system on one test set: reconstruct what has no score yet, score it, keep every row at once."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import soundfile
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from evalkit.datasets import Utterance
+from evalkit.environment import describe_environment
+from evalkit.metrics import Metric, Unavailable, load_metric
+from evalkit.pair import Pair, Score
+from evalkit.protocol import Protocol
+from evalkit.scoring import Scorer
+from evalkit.store import RunStore, UtteranceRecord
+from evalkit.systems import System
+from q2d2.audio import AudioError, read_audio, read_header
+from q2d2.checkpoints import file_sha256
+from q2d2.errors import UserError
+
+
+class MissingMetric(UserError, RuntimeError):
+    """A metric that was required cannot run here; the message says what it lacks."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What systems are scored on, and how.
+
+    Attributes:
+        folder: of the run.
+        title, notes: heading of the tables, and sentences under them.
+        dataset: as named in rows: "librispeech/test-clean".
+        utterances: of the test set, sorted by id.
+        metrics: registered names.
+        protocol: how pairs are brought to the metrics.
+        baseline: the system that the others are compared with; None for no comparison.
+        examples: utterances whose reconstructions are kept.
+    """
+
+    folder: Path
+    title: str
+    notes: tuple[str, ...]
+    dataset: str
+    utterances: tuple[Utterance, ...]
+    metrics: tuple[str, ...]
+    protocol: Protocol
+    baseline: str | None = None
+    examples: int = 0
+
+    @cached_property
+    def loaded(self) -> dict[str, Metric]:
+        """The metrics that can run here."""
+        found = {}
+        for name in self.metrics:
+            try:
+                found[name] = load_metric(name)
+            except (Unavailable, ImportError):
+                continue
+        return found
+
+    @cached_property
+    def unavailable(self) -> dict[str, str]:
+        """The metrics that cannot run here, and why."""
+        reasons = {}
+        for name in self.metrics:
+            if name not in self.loaded:
+                try:
+                    load_metric(name)
+                except (Unavailable, ImportError) as error:
+                    reasons[name] = str(error)
+        return reasons
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Version of each metric that can run here."""
+        return {name: metric.version for name, metric in self.loaded.items()}
+
+    @cached_property
+    def files(self) -> dict[str, str]:
+        """Utterance -> digest of its file."""
+        return {utterance.id: file_digest(utterance.path) for utterance in self.utterances}
+
+    def require(self, metrics: Sequence[str]) -> None:
+        """Raise `MissingMetric` where one of `metrics` cannot run here or is not asked for."""
+        for name in metrics:
+            if name in self.unavailable:
+                raise MissingMetric(f"{name} is required: {self.unavailable[name]}")
+            if name not in self.metrics:
+                raise MissingMetric(f"{name} is required but not among the metrics: {', '.join(self.metrics)}")
+
+    def describe(self) -> dict[str, Any]:
+        """Test set, protocol, versions and machine, for run.json."""
+        rates = {name: (metric.sample_rate, metric.version) for name, metric in self.loaded.items()}
+        return describe_environment() | {
+            "protocol": {"label": self.protocol.label} | self.protocol.describe(rates),
+            "unavailable": self.unavailable,
+            "baseline": self.baseline,
+            "test": {"dataset": self.dataset, "scored": len(self.utterances), "files_sha256": digest(self.files)},
+        }
+
+    def scores_of(self, record: UtteranceRecord) -> Iterator[Score]:
+        """A score for each metric, in their order; a metric that cannot run here has one that says so."""
+        kept = {score.metric: score for score in record.scores}
+        for name in self.metrics:
+            if name in self.unavailable:
+                yield Score(name, None, "unavailable", self.unavailable[name], 0.0)
+            else:
+                yield kept[name]
+
+
+def evaluate(
+    evaluation: Evaluation, store: RunStore, system: System, scorer: Scorer, console: Console
+) -> tuple[UtteranceRecord, ...]:
+    """Score what has no number yet and return the records of all utterances, in their order.
+
+    Raises:
+        OSError: a row cannot be written; all rows before are kept.
+    """
+    keys = {u.id: _key(evaluation, system, u) for u in evaluation.utterances}
+    kept = {u.id: _kept(evaluation, store, system, keys[u.id], u.id) for u in evaluation.utterances}
+    todo = {u.id: [name for name in evaluation.versions if name not in kept[u.id]] for u in evaluation.utterances}
+    missing = [u for u in evaluation.utterances if todo[u.id]]
+    if missing:
+        codes: dict[str, Any] = {}
+
+        def pairs() -> Iterator[tuple[Pair, Sequence[str]]]:
+            for utterance in missing:
+                pair, codes[utterance.id] = _reconstruct(system, utterance)
+                yield pair, todo[utterance.id]
+
+        columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=console) as progress:
+            total = len(evaluation.utterances)
+            task = progress.add_task(f"score {system.name:18}", total=total, completed=total - len(missing))
+            for pair, scores in scorer.score(pairs()):
+                name = pair.utterance
+                whole = (*kept[name].values(), *scores)
+                store.append(UtteranceRecord(system.name, keys[name], name, whole, codes.pop(name)))
+                progress.advance(task)
+    records = [store.record(system.name, keys[u.id], u.id) for u in evaluation.utterances]
+    nothing_runs = [UtteranceRecord(system.name, keys[u.id], u.id, (), None) for u in evaluation.utterances]
+    _keep_examples(evaluation, system, fresh=bool(missing))
+    return tuple(record or empty for record, empty in zip(records, nothing_runs, strict=True))
+
+
+def _key(evaluation: Evaluation, system: System, utterance: Utterance) -> str:
+    return digest(evaluation.files[utterance.id], system.fingerprint(utterance.id), evaluation.protocol.digest)
+
+
+def _kept(evaluation: Evaluation, store: RunStore, system: System, key: str, utterance: str) -> Mapping[str, Score]:
+    record = store.record(system.name, key, utterance)
+    return {} if record is None else record.numbers(evaluation.versions)
+
+
+def _reconstruct(system: System, utterance: Utterance) -> tuple[Pair, Any]:
+    try:
+        read_header(utterance.path)  # knows of damage that decoding passes over
+        audio, rate = read_audio(utterance.path)
+    except AudioError as error:
+        return Pair.without_audio(utterance.id, f"reference: {error.reason}"), None
+    try:
+        made = system.reconstruct(audio, rate, utterance.id)
+    except AudioError as error:
+        return Pair.without_audio(utterance.id, f"estimate: {error.reason}"), None
+    return Pair(utterance.id, audio, rate, made.audio, made.sample_rate, note=made.note), made.codes
+
+
+def example_path(folder: Path, utterance: str, system: str) -> Path:
+    """Where the audio of an example utterance is kept."""
+    return folder / "audio" / utterance.replace("/", "_") / f"{system}.flac"
+
+
+def _keep_examples(evaluation: Evaluation, system: System, fresh: bool) -> None:
+    """Write the reconstructions of the first utterances, for listening and for the spectrograms.
+
+    `fresh` says that those of an earlier call may be of other weights.
+    """
+    for utterance in evaluation.utterances[: evaluation.examples]:
+        path = example_path(evaluation.folder, utterance.id, system.name)
+        if path.exists() and not fresh:
+            continue
+        try:
+            made = system.reconstruct(*read_audio(utterance.path), utterance.id)
+        except AudioError:
+            continue  # its scores are failed rows that name it
+        path.parent.mkdir(parents=True, exist_ok=True)
+        coded = io.BytesIO()  # soundfile would hide the reason of a write that fails
+        soundfile.write(coded, made.audio.clip(-1, 1), made.sample_rate, format="FLAC")
+        part = path.with_name(path.name + ".part")
+        part.write_bytes(coded.getbuffer())
+        os.replace(part, path)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, or "unreadable": reading it for scoring fails as well, and that row says why."""
+    try:
+        return file_sha256(path)
+    except OSError:
+        return "unreadable"
+
+
+def digest(*parts: Any) -> str:
+    """A short digest of plain values."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
