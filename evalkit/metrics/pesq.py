@@ -20,7 +20,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.metrics.signals import Unscorable, check_pair, library_version
+from evalkit.metrics.signals import Unscorable, check_pair, check_rate, library_version
 
 MIN_SECONDS = 0.25  # the reference code's own limit
 MAX_SECONDS = 60.0
@@ -51,8 +51,7 @@ class Pesq:
         """
         from pesq import PesqError, pesq
 
-        if sample_rate != self.sample_rate:
-            raise Unscorable(f"wide-band PESQ needs {self.sample_rate} Hz, got {sample_rate} Hz")
+        check_rate(self, sample_rate)
         check_pair(reference, estimate, sample_rate, min_seconds=MIN_SECONDS, max_seconds=MAX_SECONDS)
         try:
             return float(pesq(sample_rate, reference, estimate, self.MODE, on_error=PesqError.RAISE_EXCEPTION))

@@ -1,9 +1,8 @@
-"""What every metric needs before it scores: checks of the signals, the declared resampler, the two ways to fail."""
+"""What every metric needs before it scores: checks of the signals, the two ways to fail."""
 
 from __future__ import annotations
 
 import importlib.metadata
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,49 +24,6 @@ class Unscorable(ValueError):
 
 class Unavailable(RuntimeError):
     """The metric cannot run on this machine (library or weights missing); the message says how to get them."""
-
-
-@dataclass(frozen=True)
-class Resampler:
-    """Band-limited resampling by torchaudio.functional.resample.
-
-    Attributes:
-        lowpass_filter_width: zero crossings of the sinc kernel on each side.
-        rolloff: cutoff as a fraction of the lower Nyquist frequency.
-        method: torchaudio's name of the window.
-    """
-
-    lowpass_filter_width: int
-    rolloff: float
-    method: str
-
-    def __call__(self, signal: NDArray[np.float32], rate: int, target: int) -> NDArray[np.float32]:
-        """`signal` (samples,) from `rate` to `target` Hz: (ceil(samples * target / rate),); untouched if equal.
-
-        Raises:
-            ValueError: a rate is not positive.
-        """
-        if rate == target:
-            return signal
-        import torch
-        import torchaudio.functional
-
-        resampled = torchaudio.functional.resample(
-            torch.from_numpy(np.array(signal, dtype=np.float32)),
-            rate,
-            target,
-            lowpass_filter_width=self.lowpass_filter_width,
-            rolloff=self.rolloff,
-            resampling_method=self.method,
-        )
-        return np.asarray(resampled.numpy(), dtype=np.float32)
-
-    def __str__(self) -> str:
-        return f"torchaudio {self.method} width {self.lowpass_filter_width} rolloff {self.rolloff}"
-
-
-# torchaudio's defaults, written out so that a new release cannot change scores; they are what published scripts use.
-RESAMPLER = Resampler(lowpass_filter_width=6, rolloff=0.99, method="sinc_interp_hann")
 
 
 def library_version(distribution: str) -> str:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 # Size and digests are those that public code states (that of the first in four projects, one of which read it from
-# the LFS record of a mirror; that of the second in two). They were not confirmed by a download of our own.
+# the LFS record of a mirror; that of the second in one). They were not confirmed by a download of our own.
 WEIGHT_FILES = (
     WeightFile(
         file_name="utmos22_strong_step7459_v1.pt",
