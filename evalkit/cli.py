@@ -170,7 +170,7 @@ def _scorer(
     import joblib
 
     from evalkit.cache import Cache
-    from evalkit.runner import select_device
+    from evalkit.device import select_device
     from evalkit.scoring import Scorer
 
     chosen = select_device(device)
@@ -207,7 +207,7 @@ def _finish(result: RunResult, scorer: Scorer, console: Console, allow_failures:
     if scorer.cache is not None and scorer.cache.problem:
         line(f"note: {scorer.cache.problem}")
     for metric, reason in result.unavailable().items():
-        line(f"{metric} is unavailable: {reason}")
+        line(f"{metric} is unavailable: {reason.removeprefix(f'{metric}: ')}")
     if result.num_failed:
         line(f"{result.num_failed:,} of {len(result.utterances):,} scores failed:")
         for failure in result.failures():

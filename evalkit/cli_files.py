@@ -81,7 +81,14 @@ def cache_info() -> None:
     """Show where the cache of scores is and how much it holds."""
     from evalkit.cache import Cache
 
-    typer.echo(str(Cache.from_environment().info()))
+    cache = Cache.from_environment()
+    info = cache.info()
+    if cache.problem:
+        typer.echo(f"not in use: {cache.problem}")
+        raise typer.Exit(1)
+    typer.echo(f"{info.path}: {info.entries:,} entries, {info.bytes / 1e6:,.1f} of {info.max_bytes / 1e6:,.0f} MB")
+    if info.oldest and info.newest:
+        typer.echo(f"last used between {info.oldest:%Y-%m-%d %H:%M} and {info.newest:%Y-%m-%d %H:%M} UTC")
 
 
 @cache_app.command("clear")

@@ -20,12 +20,7 @@ from evalkit.store import RunStore
 from evalkit.systems import Audio, CodecSystem, System, anchors
 from q2d2.audio import AudioError, read_audio
 from q2d2.checkpoints import load_codec, read_description
-from q2d2.errors import UserError
 from q2d2.training.loop import denormals_flushed, train
-
-
-class DeviceError(UserError, RuntimeError):
-    """The device asked for is not there; the message says which are."""
 
 
 @denormals_flushed()  # as in training: a call that trains and a later one that only scores must compute alike
@@ -35,7 +30,7 @@ def run(plan: Plan, console: Console, device: torch.device, scorer: Scorer) -> R
     Args:
         plan: what to do.
         console: for progress.
-        device: where codecs are trained and run; see `select_device`.
+        device: where codecs are trained and run; see `evalkit.device`.
         scorer: scores the reconstructions.
 
     Raises:
@@ -116,19 +111,6 @@ def _clip(utterances: tuple[Utterance, ...], seconds: float) -> tuple[Audio, int
             except AudioError:
                 continue  # its scores are failed rows that name it
     return clip[:wanted], rate
-
-
-def select_device(name: str) -> torch.device:
-    """The device called "auto" (a GPU where there is one), "cpu" or "cuda".
-
-    Raises:
-        DeviceError: another name, or there is no GPU.
-    """
-    if name not in ("auto", "cpu", "cuda"):
-        raise DeviceError(f"--device {name}: expected auto, cpu or cuda")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise DeviceError("--device cuda: no CUDA device is usable here; use --device cpu or auto")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def _describe(plan: Plan) -> dict[str, Any]:
