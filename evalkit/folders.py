@@ -173,7 +173,8 @@ def show_pairing(pairing: Pairing, evaluation: Evaluation, console: Console) -> 
             line(f"  {path.relative_to(folder)}")
         if len(paths) > MAX_SHOWN:
             line(f"  and {len(paths) - MAX_SHOWN:,} more, listed in {evaluation.folder / 'run.json'}")
-    line(f"scoring   {', '.join(evaluation.metrics)}; protocol {evaluation.protocol.label}")
+    line(f"scoring   {', '.join(evaluation.metrics)}")
+    line(f"protocol  {evaluation.protocol.label}")
 
 
 def score_folders(pairing: Pairing, evaluation: Evaluation, console: Console, scorer: Scorer) -> RunResult:

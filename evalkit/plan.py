@@ -274,10 +274,8 @@ def show_plan(plan: Plan, console: Console) -> None:
     if plan.train:
         start = f"continuing from {escape(train.init_from)}" if train.init_from else "from scratch"
         line(f"training  {start}, {train.steps:,} steps of {train.batch_size} x {train.segment_seconds:g} s each")
-    line(
-        f"scoring   {len(plan.test_utterances):,} utterances by {', '.join(plan.experiment.metrics)}; "
-        f"protocol {plan.evaluation.protocol.label}"
-    )
+    line(f"scoring   {len(plan.test_utterances):,} utterances by {', '.join(plan.experiment.metrics)}")
+    line(f"protocol  {plan.evaluation.protocol.label}")
 
     table = Table(box=None, pad_edge=False)
     for heading in ("system", "bits/frame", "kbit/s", "", *(["backbone"] if len(backbones) > 1 else [])):

@@ -60,7 +60,28 @@ def make_systems() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+# metric -> (worst, best, noise of an utterance): quality q in 0..1 of a system lies between them
+SCALES = {
+    "utmos": (1.3, 4.1, 0.2),
+    "pesq": (1.1, 4.64, 0.25),
+    "stoi": (0.75, 1.0, 0.03),
+    "estoi": (0.6, 1.0, 0.04),
+    "vuv_f1": (0.8, 1.0, 0.03),
+    "periodicity_rmse": (0.4, 0.0, 0.04),
+    "pitch_rmse": (90.0, 0.0, 9.0),
+    "dnsmos_p808": (2.6, 3.9, 0.15),
+    "dnsmos_ovrl": (2.2, 3.3, 0.15),
+    "distillmos": (2.0, 4.5, 0.2),
+    "mel_distance": (1.6, 0.0, 0.1),
+    "stft_distance": (3.0, 0.0, 0.2),
+    "si_sdr": (-6.0, 40.0, 1.5),
+    "si_sdr_aligned": (-2.0, 60.0, 1.5),
+}
+UNAVAILABLE = "weights are missing: run evalkit fetch"
+
+
 def make_utterances(datasets: tuple[str, ...] = ("librispeech/test-clean",)) -> pd.DataFrame:
+    """PESQ and STOI, three of hexagonal's PESQ failed."""
     rng = np.random.default_rng(1)
     means = ANCHOR_SCORES | {name: (pesq, stoi) for name, (_, _, pesq, stoi) in CODECS.items()}
     rows = []
@@ -69,20 +90,55 @@ def make_utterances(datasets: tuple[str, ...] = ("librispeech/test-clean",)) -> 
             failed = system == "hexagonal" and metric == "pesq" and number < 3
             spread_ = 0.0 if system == "ground-truth" else width
             top = 4.64 if metric == "pesq" else 1.0
+            value = None if failed else min(top, mean + spread_ * rng.standard_normal())
+            detail = "no utterance detected" if failed else ""
+            rows.append(make_row(system, dataset, number, metric, value, "failed" if failed else "ok", detail))
+    return pd.DataFrame(rows).astype({"value": "float64"})
+
+
+def make_all_metrics(unavailable: tuple[str, ...] = ("utmos",), systems: tuple[str, ...] | None = None) -> pd.DataFrame:
+    """Every metric of `SCALES`: utterances differ in difficulty, which all systems share; some metrics unavailable."""
+    rng = np.random.default_rng(5)
+    means = {name: pesq for name, (pesq, _) in ANCHOR_SCORES.items()}
+    means |= {name: pesq for name, (_, _, pesq, _) in CODECS.items()}
+    difficulty = rng.normal(size=NUM_UTTERANCES)
+    rows = []
+    for system, (metric, (worst, best, noise)) in itertools.product(systems or means, SCALES.items()):
+        quality = (means[system] - 1.1) / 3.54
+        for number in range(NUM_UTTERANCES):
+            shared = 0.0 if system == "ground-truth" else noise * difficulty[number]
+            value = worst + (best - worst) * quality + shared + 0.3 * noise * rng.standard_normal() * (shared != 0)
+            lost = metric in unavailable
+            status, detail = ("unavailable", UNAVAILABLE) if lost else ("ok", "")
             rows.append(
-                {
-                    "system": system,
-                    "dataset": dataset,
-                    "utterance": f"u{number}",
-                    "speaker": f"s{number % 12}",
-                    "metric": metric,
-                    "value": None if failed else min(top, mean + spread_ * rng.standard_normal()),
-                    "status": "failed" if failed else "ok",
-                    "detail": "no utterance detected" if failed else "",
-                    "seconds": 0.1,
-                }
+                make_row(system, "librispeech/test-clean", number, metric, None if lost else value, status, detail)
             )
     return pd.DataFrame(rows).astype({"value": "float64"})
+
+
+def make_row(
+    system: str, dataset: str, number: int, metric: str, value: float | None, status: str, detail: str
+) -> dict[str, object]:
+    return {
+        "system": system,
+        "dataset": dataset,
+        "utterance": f"u{number}",
+        "speaker": f"s{number % 12}",
+        "metric": metric,
+        "value": value,
+        "status": status,
+        "detail": detail,
+        "seconds": 0.1,
+        "protocol": "strict",
+        "version": "1",
+    }
+
+
+def make_folders(names: tuple[str, ...]) -> pd.DataFrame:
+    """Systems as `evalkit score` knows them: folders of decoded audio, nothing else."""
+    nothing = dict.fromkeys(make_systems().columns)
+    rows = [nothing | {"system": name, "kind": "folder"} for name in names]
+    return pd.DataFrame(rows).astype({"bitrate": "float64", "rtf_encode": "float64"})
 
 
 def make_codes() -> pd.DataFrame:

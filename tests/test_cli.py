@@ -82,6 +82,7 @@ class TestDryRun:
         assert "backbone  16 kHz, 125 frames/s" in lines
         assert "training  from scratch, 12 steps of 1 x 0.1 s each" in lines
         assert "scoring   2 utterances by pesq, stoi" in lines
+        assert "protocol  strict" in lines
         assert [line.split() for line in lines if line.startswith("rhombic")] == [["rhombic", "5.36", "0.670", "train"]]
         assert all(len(line) <= width for line in lines)
 

@@ -10,6 +10,7 @@ from matplotlib.image import imread
 from evalkit.plots import (
     NothingToDraw,
     draw_plots,
+    plot_differences,
     plot_distributions,
     plot_quality_against_rate,
     plot_spectrograms,
@@ -17,14 +18,16 @@ from evalkit.plots import (
     plot_usage_curves,
     plot_usage_map,
 )
-from evalkit.plots.figures import looks, save
+from evalkit.plots.figures import looks, pages, save
 from evalkit.plots.spectrograms import RANGE_DB, spectrogram_db
-from evalkit.tables import summarize
+from evalkit.tables import compare_with_baseline, summarize
 from q2d2.tilings import build_tiling
 from tests.synthetic_run import (
     CODECS,
     NUM_UTTERANCES,
+    SCALES,
     assert_legible,
+    make_all_metrics,
     make_codes,
     make_signals,
     make_systems,
@@ -59,7 +62,7 @@ def test_draw_plots_writes_every_plot_twice_and_hides_nothing(
     drawn = draw_plots(utterances, systems, codes, {}, signals, tmp_path / "plots")
     tilings = ["rectangular", "rhombic", "hexagonal", "hexagonal-regular"]
     stems = ["quality-vs-bitrate", "distributions", *(f"usage-{name}" for name in tilings)]
-    stems += ["usage-curves", "spectrograms", "tilings"]
+    stems += ["usage-curves", "tilings", "spectrograms"]
     assert [path.name for path in drawn.files] == [f"{stem}.{suffix}" for stem in stems for suffix in ("svg", "png")]
     assert drawn.skipped == {"training-curves": "no training was logged"}
     for path in drawn.files:
@@ -120,6 +123,19 @@ def test_quality_shows_nominal_and_entropy_coded_rates_and_intervals(
     assert (round(row["pesq_low"], 6), round(row["pesq_high"], 6)) in ends
 
 
+def test_six_panels_of_eleven_systems_stay_legible(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, every = make_all_metrics(()), make_systems()
+    part = pages(SCALES)[-1]
+    compared = compare_with_baseline(rows, every, "fsq")
+    for figure in (
+        plot_quality_against_rate(summarize(rows, every), metrics=part),
+        plot_distributions(rows, every, metrics=part),
+        plot_differences(compared, every, metrics=part),
+    ):
+        assert_legible(figure, monkeypatch)
+        assert len(figure.axes) == len(part)
+
+
 def test_nearly_equal_rates_do_not_hide_one_another(utterances: pd.DataFrame, systems: pd.DataFrame) -> None:
     tied = systems[systems["system"].isin(["rectangular", "hexagonal", "hexagonal-regular", "fsq"])]
     figure = plot_quality_against_rate(summarize(utterances[utterances["system"].isin(tied["system"])], tied))
@@ -134,7 +150,7 @@ def test_nearly_equal_rates_do_not_hide_one_another(utterances: pd.DataFrame, sy
 
 def test_no_bit_rate_is_a_reason_not_an_empty_figure(utterances: pd.DataFrame, systems: pd.DataFrame) -> None:
     anchors = systems[systems["kind"] == "anchor"]
-    with pytest.raises(NothingToDraw, match="no system with a bit rate"):
+    with pytest.raises(NothingToDraw, match="no bit rates known"):
         plot_quality_against_rate(summarize(utterances[utterances["system"].isin(anchors["system"])], anchors))
 
 
@@ -213,6 +229,7 @@ def test_long_names_stay_legible(
     for figure in (
         plot_quality_against_rate(summarize(scores, rows)),
         plot_distributions(scores, rows),
+        plot_differences(compare_with_baseline(scores, rows, "fsq"), rows),
         plot_usage_map(usage, LONG, [build_tiling("rhombic", 7, 7)] * 3),
         plot_usage_curves(usage, rows),
         plot_training_curves(training, rows),

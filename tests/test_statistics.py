@@ -10,6 +10,7 @@ from scipy import stats
 
 import evalkit.statistics
 from evalkit.statistics import Interval, bootstrap_mean, paired_difference
+from tests.simulated_scores import SMALL, TYPICAL, Draw, normal, simulated
 
 
 def test_mean_and_interval_of_a_large_normal_sample() -> None:
@@ -22,30 +23,87 @@ def test_mean_and_interval_of_a_large_normal_sample() -> None:
     assert interval.half_width == pytest.approx((interval.high - interval.low) / 2)
 
 
-@pytest.mark.parametrize("num_values", [10, 40])
-def test_intervals_cover_as_often_as_they_say(num_values: int) -> None:
-    """Left-skewed like STOI. Plain percentiles of 10 values cover about 89 %."""
+def coverage(sizes: np.ndarray, between: float, draw: Draw, trials: int) -> float:
     rng = np.random.default_rng(1)
+    speakers = np.repeat(np.arange(len(sizes)), sizes).tolist() if sizes.max() > 1 else None
     covered = 0
-    for seed in range(600):
-        interval = bootstrap_mean(rng.beta(8, 2, num_values), seed=seed, resamples=500)
-        covered += interval.low <= 0.8 <= interval.high
-    assert 0.915 <= covered / 600 <= 0.97
+    for seed in range(trials):
+        values = simulated(rng, sizes, between, draw)
+        interval = bootstrap_mean(values, seed=seed, clusters=speakers)
+        covered += interval.low <= 0 <= interval.high
+    return covered / trials
 
 
-def test_clusters_of_dependent_values_cover_and_single_values_do_not() -> None:
-    """20 speakers x 10 utterances, most variance between speakers."""
+@pytest.mark.parametrize("name", TYPICAL)
+def test_intervals_cover_as_often_as_they_say(name: str) -> None:
+    share = coverage(*TYPICAL[name], trials=1000)
+    print(f"coverage {name}: {100 * share:.1f} %")
+    assert 0.93 <= share <= 0.97
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_intervals_of_few_units_are_little_too_short(name: str) -> None:
+    """Plain percentiles of 10 values cover about 89 %, of 6 speakers 85 %."""
+    share = coverage(*SMALL[name], trials=1000)
+    print(f"coverage {name}: {100 * share:.1f} %")
+    assert 0.915 <= share <= 0.97
+
+
+@pytest.mark.parametrize("name", ["40 utterances, skewed", "40 speakers x 1..8, normal", "27 speakers x 1..4, skewed"])
+def test_intervals_of_paired_differences_cover_as_often_as_they_say(name: str) -> None:
+    """What makes an utterance hard is shared, and larger than what the systems differ in."""
+    sizes, between, draw = TYPICAL[name]
+    speakers = np.repeat(np.arange(len(sizes)), sizes).tolist()
+    ids = [f"u{number}" for number in range(len(speakers))]
+    clusters = dict(zip(ids, speakers, strict=True)) if sizes.max() > 1 else None
+    rng = np.random.default_rng(3)
+    covered = 0
+    for seed in range(1000):
+        baseline = 3 * simulated(rng, sizes, between, draw)
+        system = baseline + 0.2 + simulated(rng, sizes, between, draw)
+        a, b = (dict(zip(ids, values.tolist(), strict=True)) for values in (system, baseline))
+        interval = paired_difference(a, b, seed=seed, clusters=clusters)
+        covered += interval.low <= 0.2 <= interval.high
+    print(f"coverage of differences, {name}: {covered / 10:.1f} %")
+    assert 0.93 <= covered / 1000 <= 0.97
+
+
+def test_utterances_of_few_speakers_are_not_independent() -> None:
+    """Ignoring speakers, the interval would hold 95 % of nothing: 20 speakers x 10 utterances."""
+    sizes, between, draw = TYPICAL["20 speakers x 10, normal"]
     rng = np.random.default_rng(2)
-    speakers = np.repeat(np.arange(20), 10).tolist()
-    clustered = alone = 0
-    for seed in range(300):
-        values = np.repeat(rng.normal(size=20), 10) + rng.normal(size=200)
-        with_clusters = bootstrap_mean(values, seed=seed, resamples=500, clusters=speakers)
-        without = bootstrap_mean(values, seed=seed, resamples=500)
-        clustered += with_clusters.low <= 0 <= with_clusters.high
-        alone += without.low <= 0 <= without.high
-    assert clustered / 300 > 0.91
-    assert alone / 300 < 0.7
+    covered = 0
+    for seed in range(200):
+        interval = bootstrap_mean(simulated(rng, sizes, between, draw), seed=seed, resamples=500)
+        covered += interval.low <= 0 <= interval.high
+    assert covered / 200 < 0.7
+
+
+def test_unequal_clusters_count_as_fewer() -> None:
+    """One speaker of 20 utterances beside 11 of 4: 64 ** 2 / 576 = 7.1 speakers decide, not 12."""
+    rng = np.random.default_rng(10)
+    sizes = np.array([20] + [4] * 11)
+    values = simulated(rng, sizes, 1.0, normal)
+    interval = bootstrap_mean(values, clusters=np.repeat(np.arange(12), sizes).tolist(), resamples=20_000)
+    drawn = rng.integers(0, 12, (20_000, 12))
+    sums = np.add.reduceat(values, np.cumsum(sizes) - sizes)
+    means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
+    effective = 64**2 / 576
+    tail = stats.norm.cdf(math.sqrt(effective / (effective - 1)) * stats.t.ppf(0.025, effective - 1))
+    expected = np.quantile(means, [tail, 1 - tail])
+    assert [interval.low, interval.high] == pytest.approx(expected, abs=0.02 * (expected[1] - expected[0]))
+
+
+def test_equal_clusters_count_as_they_are() -> None:
+    means = np.random.default_rng(10).normal(size=12)
+    equal = bootstrap_mean(np.repeat(means, 4), clusters=np.repeat(np.arange(12), 4).tolist())
+    single = bootstrap_mean(means)
+    assert (equal.low, equal.high) == pytest.approx((single.low, single.high))
+
+
+def test_one_huge_cluster_leaves_nothing_but_the_range() -> None:
+    dominated = bootstrap_mean([0.0] * 50 + [1.0, 2.0], clusters=["a"] * 50 + ["b", "c"])
+    assert (dominated.low, dominated.high) == (0.0, 2.0)
 
 
 def test_higher_level_is_wider_and_contains_the_lower() -> None:

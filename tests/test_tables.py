@@ -17,44 +17,7 @@ from evalkit.tables import metric_format, render_console, resampling_unit, summa
 from evalkit.tables.cells import cells, columns, format_number
 from evalkit.tables.markup import escape_latex, escape_markdown
 from q2d2.registry import UnknownName
-
-DATASET = "librispeech/test-clean"
-
-
-def system_row(name: str, kind: str = "codec", bits: float | None = 19.0, **values: object) -> dict[str, object]:
-    row = {
-        "system": name,
-        "kind": kind,
-        "bits_per_frame": bits,
-        "bitrate": bits * 50 if bits else None,
-        "tokens_per_second": 150.0 if bits else None,
-        "utilization": 0.9 if bits else None,
-        "normalized_entropy": 0.95 if bits else None,
-        "entropy_bitrate": bits * 45 if bits else None,
-        "rtf_encode": 0.01,
-        "rtf_decode": 0.02,
-        "rtf_detail": "batch 1, 5 s, 2 threads",
-        "parameters": 4_123_456,
-    }
-    return row | values
-
-
-def score_rows(system: str, metric: str, values: list[float | None], dataset: str = DATASET) -> list[dict[str, object]]:
-    return [
-        {
-            "system": system,
-            "dataset": dataset,
-            "utterance": f"u{number}",
-            "speaker": None,
-            "metric": metric,
-            "value": value,
-            "status": "failed" if value is None else "ok",
-            "detail": "no utterance detected" if value is None else "",
-            "seconds": 0.1,
-        }
-        for number, value in enumerate(values)
-    ]
-
+from tests.table_rows import score_rows, system_row
 
 SYSTEMS = pd.DataFrame(
     [
@@ -165,17 +128,16 @@ def test_markdown_bolds_ties_among_ranked_systems_only(utterances: pd.DataFrame,
     text = markdown.read_text()
     rhombic, rhombic_codes = lines_of(text, "rhombic")
     other, other_codes = lines_of(text, r"a\_b & c\|d")
-    assert "| **1.75** [1.5" in rhombic
-    assert "2/3 |" in rhombic
-    assert "| **1.75** [" in other  # equal as printed
+    assert "| **1.75** ± 0.25 2/3 |" in rhombic
+    assert "| **1.75** ± 0.08 |" in other  # equal as printed; all scored, so no count
     assert "**0.912**" in rhombic
-    assert "| 0.911 [" in other
+    assert "| 0.911 ± 0.000 |" in other
     assert "| 50.0 |" in rhombic_codes
     assert "| **90.0** | **0.950** |" in other_codes
     for unranked in ("*ground-truth*", "*mulaw-8bit*", "*null*"):
         assert ["**" in line for line in lines_of(text, unranked)] == [False, False]
     failed, _ = lines_of(text, "all failed")
-    assert "| - 0/3 |" in failed
+    assert "| failed 3 |" in failed
     assert text.count("0.0100") == len(SYSTEMS) - 1
     assert "**0.0100**" not in text  # speed is not ranked
 
@@ -220,7 +182,8 @@ def test_latex_is_escaped_balanced_and_bold_where_best(utterances: pd.DataFrame,
 def test_notes_say_what_is_ranked_what_failed_and_how_speed_was_measured(utterances: pd.DataFrame, tmp_path) -> None:
     _, markdown, latex = write_tables(utterances, SYSTEMS, tmp_path, "T", ["57 of 2,620 utterances"])
     for text in (markdown.read_text(), latex.read_text()):
-        assert text.index("57 of 2,620 utterances") < text.index("interval of the mean, bootstrap over utterances")
+        assert text.index("57 of 2,620 utterances") < text.index("interval, bootstrap over utterances")
+        assert "Means are over 3 utterances, or over a of b where a cell says a/b." in text
         assert "Not ranked, in italics: ground-truth, mulaw-8bit (known answers); null (no codes, no bit rate)." in text
         assert "PESQ, failed: rhombic 1, all failed 3: no utterance detected" in text
         assert "batch 1, 5 s, 2 threads" in text
@@ -292,7 +255,8 @@ def test_console_fits_and_marks_the_best(extra: int, utterances: pd.DataFrame) -
     plain = re.sub(r"\x1b\[[0-9;]*m", "", file.getvalue())
     assert max(len(line.rstrip()) for line in plain.splitlines()) <= 100
     assert "…" not in plain  # nothing is cut
-    assert "1.75 [1.50, 2.00] 2/3" in plain
+    assert "1.75 ± 0.25 2/3" in plain
+    assert "Means are over 3 utterances" in " ".join(plain.split())
     assert plain.count("params") == 1
     if extra:
         assert all(f"another_metric_{index}" in plain for index in range(extra))

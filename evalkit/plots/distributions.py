@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from evalkit.plots.figures import Look, NothingToDraw, lighten, looks, present, styled, text_inches, wrap
-from evalkit.tables import MetricFormat, metric_format
+from evalkit.tables import MetricFormat, metric_format, metric_keys
 
 MAX_VECTOR_POINTS = 400  # more points of one system and metric are embedded as an image, or the SVG grows to megabytes
 
 
 @styled
 def plot_distributions(
-    utterances: pd.DataFrame, systems: pd.DataFrame, title: str = "Scores of the single utterances"
+    utterances: pd.DataFrame,
+    systems: pd.DataFrame,
+    title: str = "Scores of the single utterances",
+    metrics: Sequence[str] | None = None,
 ) -> Figure:
     """One panel a metric, one row a system in the order of `systems`; rows of one data set.
 
     Box: quartiles and median, whiskers 5 % to 95 %, diamond: mean, dots: every utterance. On the right of each row
-    n_ok/n_total; rows that are not ok are not drawn as numbers.
+    n_ok/n_total; rows that are not ok are not drawn as numbers. Drawn are `metrics` (keys, see
+    `evalkit.tables.metric_keys`), or all that have a score.
 
     Raises:
         NothingToDraw: no score is ok.
     """
-    if not (utterances["status"] == "ok").any():
+    utterances = utterances.assign(metric=metric_keys(utterances))
+    metrics = scored_metrics(utterances) if metrics is None else metrics
+    if not metrics:
         raise NothingToDraw("no score is ok")
-    metrics = list(dict.fromkeys(utterances["metric"]))
     names = present(utterances["system"].tolist(), systems)
     rows, width = wrap(2, len(metrics))
     figure = Figure(
@@ -55,6 +62,11 @@ def plot_distributions(
         fontsize=9,
     )
     return figure
+
+
+def scored_metrics(utterances: pd.DataFrame) -> list[str]:
+    """The metrics with at least one score, in order; what was wholly unavailable has nothing to draw."""
+    return list(dict.fromkeys(metric_keys(utterances)[utterances["status"] == "ok"]))
 
 
 def _draw_row(axes: Axes, scores: pd.DataFrame, height: int, look: Look, style: MetricFormat) -> None:

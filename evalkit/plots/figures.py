@@ -33,6 +33,9 @@ LINES: tuple[LineStyle, ...] = (
     (0, (1, 3)),
     (0, (3, 1, 1, 1)),
 )
+# What codec papers report comes first, on one page.
+FIRST_METRICS = ("utmos", "pesq", "stoi", "vuv_f1")
+MAX_PANELS = 6
 HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx", "----", "||||", "++++", "oooo")
 ANCHOR_COLORS = ("#000000", "#6b6b6b", "#a0a0a0")
 
@@ -144,6 +147,16 @@ def text_inches(texts: Iterable[str]) -> float:
 def legend_columns(labels: Sequence[str], width: float) -> int:
     """How many columns of a legend with these labels fit into `width` inches."""
     return max(1, min(len(labels), int(width / (0.7 + text_inches(labels)))))
+
+
+def pages(metrics: Iterable[str]) -> list[list[str]]:
+    """Metric keys in the figures they are drawn in: four that papers report first, then even parts of at most six."""
+    order = {name: position for position, name in enumerate(FIRST_METRICS)}
+    ordered = sorted(metrics, key=lambda key: order.get(key.partition("@")[0], len(order)))
+    first, rest = ordered[: len(order)], ordered[len(order) :]
+    count = -(-len(rest) // MAX_PANELS)
+    parts = [rest[len(rest) * part // count : len(rest) * (part + 1) // count] for part in range(count)]
+    return [first, *parts]
 
 
 def fold(name: str, length: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from evalkit.plots.figures import (
     text_inches,
     wrap,
 )
-from evalkit.tables import MetricFormat, is_ranked, metric_format
+from evalkit.tables import MetricFormat, is_ranked, metric_format, metric_names
 
 LABEL_POINTS = 8.5
 REACH = 0.4  # a reference at most this share of the systems' span away still gets its line
@@ -32,31 +33,34 @@ STEP_POINTS = 8.0  # ... this far apart on paper
 
 
 @styled
-def plot_quality_against_rate(summary: pd.DataFrame, title: str = "Quality against bit rate") -> Figure:
+def plot_quality_against_rate(
+    summary: pd.DataFrame, title: str = "Quality against bit rate", metrics: Sequence[str] | None = None
+) -> Figure:
     """One panel a metric of one data set's `summary` (from `evalkit.tables.summarize`).
 
     Filled markers stand at the nominal bit rate (kbit/s) with the mean's 95 % interval, hollow ones at the
     entropy-coded rate of the same system. Systems of nearly equal rate are set side by side, and the axis says so.
     Anchors and systems without a bit rate are horizontal lines named on the right; those far outside the systems'
-    range are named at the upper or lower edge with their value.
+    range are named at the upper or lower edge with their value. Drawn are `metrics`, or all of `rated_metrics`.
 
     Raises:
         NothingToDraw: no system has both a bit rate and a score.
     """
-    metrics = [name.removesuffix("_n_total") for name in summary.columns if name.endswith("_n_total")]
-    ranked = is_ranked(summary)
-    drawable = [name for name in metrics if summary.loc[ranked, name].notna().any()]
-    if not drawable:
+    metrics = rated_metrics(summary) if metrics is None else metrics
+    rated = _is_rated(summary)
+    if not rated.any():
+        raise NothingToDraw("no bit rates known")
+    if not metrics:
         raise NothingToDraw("no system with a bit rate has a score")
     rows, width = wrap(2, len(metrics))
-    handles = _legend(summary[ranked], looks(summary))
-    beside = text_inches(f"↑ {name} 0.000" for name in summary.loc[~ranked, "system"])
+    system_looks = looks(summary)
+    handles = _legend(summary[rated], system_looks)
+    beside = text_inches(f"↑ {name} 0.000" for name in summary.loc[~rated, "system"])
     inches = 0.8 + (4.2 + beside) * width
     columns = legend_columns([str(handle.get_label()) for handle in handles], inches)
     legend_rows = -(-len(handles) // columns)
     figure = Figure(figsize=(inches, 1.0 + 0.2 * legend_rows + 3.9 * rows), layout="constrained")
     figure.suptitle(title)
-    system_looks = looks(summary)
     notes = []
     for position, name in enumerate(metrics):
         axes = figure.add_subplot(rows, width, position + 1)
@@ -64,12 +68,8 @@ def plot_quality_against_rate(summary: pd.DataFrame, title: str = "Quality again
         axes.set_title(f"{style.label} {style.arrow}".strip())
         axes.set_ylabel(style.unit or style.label)
         axes.set_xlabel("bit rate (kbit/s)")
-        if name not in drawable:
-            axes.text(0.5, 0.5, "no system was scored", transform=axes.transAxes, ha="center", va="center")
-            axes.set(xticks=[], yticks=[])
-            continue
-        _draw_systems(axes, summary[ranked & summary[name].notna()], name, system_looks)
-        references = summary[~ranked & summary[name].notna()]
+        _draw_systems(axes, summary[rated & summary[name].notna()], name, system_looks)
+        references = summary[~rated & summary[name].notna()]
         notes.append((axes, _draw_references(axes, references, style, system_looks)))
     figure.legend(handles=handles, loc="outside lower center", ncols=columns)
     # Labels are put in place once the layout has said how high the panels are.
@@ -77,6 +77,16 @@ def plot_quality_against_rate(summary: pd.DataFrame, title: str = "Quality again
     for axes, labels in notes:
         _place(axes, labels)
     return figure
+
+
+def rated_metrics(summary: pd.DataFrame) -> list[str]:
+    """The metrics of which a system with a bit rate has a score, in order."""
+    rated = _is_rated(summary)
+    return [name for name in metric_names(summary) if summary.loc[rated, name].notna().any()]
+
+
+def _is_rated(summary: pd.DataFrame) -> pd.Series:
+    return is_ranked(summary) & summary["kbps"].notna()
 
 
 def _draw_systems(axes: Axes, rows: pd.DataFrame, metric: str, system_looks: dict[str, Look]) -> None:

@@ -1,4 +1,4 @@
-"""Comparison tables: one row a system, means with intervals and counts, as CSV, Markdown, LaTeX and on the terminal."""
+"""Comparison tables: one row a system, means with intervals and marks, as CSV, Markdown, LaTeX and on the terminal."""
 
 from __future__ import annotations
 
@@ -7,19 +7,25 @@ from pathlib import Path
 
 import pandas as pd
 
-from evalkit.tables.cells import Column, columns, is_ranked
+from evalkit.tables.cells import Column, columns, is_ranked, metric_names
 from evalkit.tables.console import render_console
+from evalkit.tables.differences import differences_latex, differences_markdown, method_notes, render_differences
 from evalkit.tables.markup import to_latex, to_markdown
-from evalkit.tables.notes import standing_notes
-from evalkit.tables.summary import MetricFormat, metric_format, resampling_unit, summarize
+from evalkit.tables.notes import protocol_note, standing_notes, units
+from evalkit.tables.paired import compare_with_baseline
+from evalkit.tables.summary import MetricFormat, metric_format, metric_keys, resampling_unit, summarize
 
 __all__ = [
     "Column",
     "MetricFormat",
     "columns",
+    "compare_with_baseline",
     "is_ranked",
     "metric_format",
+    "metric_keys",
+    "metric_names",
     "render_console",
+    "render_differences",
     "resampling_unit",
     "summarize",
     "write_tables",
@@ -32,12 +38,14 @@ def write_tables(
     out_dir: Path,
     title: str,
     notes: Sequence[str] = (),
+    baseline: str | None = None,
 ) -> list[Path]:
-    """Write `comparison.csv`, `comparison.md` and `comparison.tex` into `out_dir` (made if missing).
+    """Write `comparison` and, with a baseline, `differences` as .csv, .md and .tex into `out_dir` (made if missing).
 
-    The CSV holds the summary at full precision, one column a number. Markdown and LaTeX print it rounded, the best
-    system of each ranked column in bold, followed by `notes` and the notes that every table needs (what the brackets
-    and counts are, who is ranked, how the speed was measured, why rows failed).
+    The CSV holds the numbers at full precision, one column a number. Markdown and LaTeX print them rounded, the best
+    system of each ranked column in bold, what differs from the baseline marked, followed by `notes` and the notes that
+    every table needs (what ± and counts are, how marks were found, who is ranked, the protocol, how the speed was
+    measured, the metrics' caveats, why scores are missing).
 
     Args:
         utterances: rows of utterances.parquet.
@@ -45,24 +53,33 @@ def write_tables(
         out_dir: folder of the tables.
         title: heading and caption, plain text.
         notes: plain-text sentences put first under the table.
+        baseline: the system that all others are compared with, see `compare_with_baseline`. None, or where it is the
+            only system: no marks, no `differences`.
 
     Returns:
-        The three paths.
+        The paths: three, or six with `differences`.
 
     Raises:
-        ValueError: the rows are inconsistent, see `summarize`.
+        ValueError: the rows are inconsistent, see `summarize`; `baseline` is not in `systems`.
     """
-    summary = summarize(utterances, systems)
-    all_notes = [*notes, *standing_notes(utterances, systems, summary)]
-    out_dir.mkdir(parents=True, exist_ok=True)
+    found = None if baseline is None else compare_with_baseline(utterances, systems, baseline)
+    differences = None if found is None or found.empty else found
+    summary = summarize(utterances, systems, differences)
+    all_notes = [*notes, *standing_notes(utterances, systems, summary, differences)]
     texts = {
-        "csv": summary.to_csv(index=False, lineterminator="\n"),
-        "md": to_markdown(summary, title, all_notes),
-        "tex": to_latex(summary, title, all_notes),
+        "comparison.csv": summary.to_csv(index=False, lineterminator="\n"),
+        "comparison.md": to_markdown(summary, title, all_notes),
+        "comparison.tex": to_latex(summary, title, all_notes),
     }
-    paths = []
-    for suffix, text in texts.items():
-        path = out_dir / f"comparison.{suffix}"
-        path.write_text(text, encoding="utf-8", newline="\n")
-        paths.append(path)
-    return paths
+    if differences is not None:
+        heading = f"{title}: differences to {baseline}"
+        below = [*notes, *method_notes(differences, units(utterances)), *protocol_note(utterances)]
+        texts |= {
+            "differences.csv": differences.to_csv(index=False, lineterminator="\n"),
+            "differences.md": differences_markdown(differences, heading, below),
+            "differences.tex": differences_latex(differences, heading, below),
+        }
+    out_dir.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        (out_dir / name).write_text(text, encoding="utf-8", newline="\n")
+    return [out_dir / name for name in texts]

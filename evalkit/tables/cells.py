@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -12,12 +12,13 @@ from evalkit.tables.summary import metric_format
 
 MISSING = "-"
 METRICS_PER_BLOCK = 3
+MARKS = {"better": "▲", "worse": "▼", "higher": "△", "lower": "▽"}
 
 
 class Column(NamedTuple):
     """One printed column of a summary.
 
-    key: the summary's column; a metric also has `key`_low, _high, _n_ok, _n_total.
+    key: the summary's column; a metric also has `key`_low, _high, _n_ok, _n_total, _n_unavailable, maybe _verdict.
     heading: text without the arrow.
     better: "↑", "↓", or "" where neither direction is better.
     ranked: whether the best system is printed in bold. Not for speed: between bottlenecks of one backbone the
@@ -33,10 +34,19 @@ class Column(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """`text` is the number, `detail` the interval and n_ok/n_total of a mean, `best` whether it is printed in bold."""
+    """One printed cell.
+
+    text: the number, or why there is none.
+    spread: "± " and half the width of the mean's interval; may be empty.
+    mark: "▲" better, "▼" worse than the baseline ("△" higher, "▽" lower), or empty.
+    scored: "a/b" where not all of the table's utterances were scored; else empty.
+    best: whether the number is printed in bold.
+    """
 
     text: str
-    detail: str = ""
+    spread: str = ""
+    mark: str = ""
+    scored: str = ""
     best: bool = False
 
 
@@ -56,35 +66,67 @@ CODES_AND_SPEED = (
 
 
 def columns(summary: pd.DataFrame) -> list[Column]:
-    """The printed columns of a summary in order: rates, metrics, codes and speed."""
-    return [*RATES, *_metric_columns(summary), *CODES_AND_SPEED]
+    """The printed columns of a summary in order: rates, metrics, codes and speed; those without any number left out.
+
+    A metric without any number stays: that it failed or was unavailable is a result.
+    """
+    return [*_filled(summary, RATES), *_metric_columns(summary), *_filled(summary, CODES_AND_SPEED)]
 
 
 def blocks(summary: pd.DataFrame) -> list[list[Column]]:
     """`columns` in tables narrow enough for a page: rates and the first metrics, further metrics, codes and speed."""
     metrics = _metric_columns(summary)
     parts = [metrics[start : start + METRICS_PER_BLOCK] for start in range(0, len(metrics), METRICS_PER_BLOCK)] or [[]]
-    return [[*RATES, *parts[0]], *parts[1:], list(CODES_AND_SPEED)]
+    found = [[*_filled(summary, RATES), *parts[0]], *parts[1:], _filled(summary, CODES_AND_SPEED)]
+    return [block for block in found if block] or [[]]
+
+
+def metric_names(summary: pd.DataFrame) -> list[str]:
+    """The keys of a summary's metrics, in order."""
+    return [key.removesuffix("_n_total") for key in summary.columns if key.endswith("_n_total")]
+
+
+def _filled(summary: pd.DataFrame, candidates: Sequence[Column]) -> list[Column]:
+    return [column for column in candidates if summary[column.key].notna().any()]
 
 
 def _metric_columns(summary: pd.DataFrame) -> list[Column]:
     found = []
-    for name in (key.removesuffix("_n_total") for key in summary.columns if key.endswith("_n_total")):
+    for name in metric_names(summary):
         style = metric_format(name)
-        heading = f"{style.label} ({style.unit})" if style.unit else style.label
         ranked = style.higher_is_better is not None
-        found.append(Column(name, heading, style.decimals, style.arrow, ranked, is_metric=True))
+        found.append(Column(name, style.heading, style.decimals, style.arrow, ranked, is_metric=True))
     return found
 
 
 def is_ranked(summary: pd.DataFrame) -> pd.Series:
-    """Which rows compete for the best: codecs with a bit rate. Anchors and codecs without codes (null) do not."""
-    return (summary["kind"] == "codec") & summary["kbps"].notna()
+    """Which rows compete for the best: codecs with a bit rate, and folders of decoded audio, whose rate is not known.
+
+    Anchors and codecs without codes (null) do not.
+    """
+    return ((summary["kind"] == "codec") & summary["kbps"].notna()) | (summary["kind"] == "folder")
 
 
 def identity_columns(summary: pd.DataFrame) -> list[str]:
     """The columns that name a row: the data set only where there are several."""
     return ["dataset", "system"] if summary["dataset"].nunique() > 1 else ["system"]
+
+
+def usual_counts(summary: pd.DataFrame) -> dict[str, int]:
+    """Data set -> the number of utterances that most of its means are over: said once, and not in these cells."""
+    usual = {}
+    for dataset, rows in summary.groupby("dataset", sort=False):
+        totals = [int(total) for name in metric_names(summary) for total in rows[f"{name}_n_total"] if total]
+        if totals:
+            usual[str(dataset)] = max(totals, key=lambda total: (totals.count(total), total))
+    return usual
+
+
+def mark_legend(verdicts: Iterable[str], baseline: str) -> str:
+    """What the marks mean, such as "▲ better, ▼ worse than fsq"; "higher" and "lower" only where they occur."""
+    verdicts = set(verdicts)
+    shown = ["better", "worse", *(verdict for verdict in ("higher", "lower") if verdict in verdicts)]
+    return f"{', '.join(f'{MARKS[verdict]} {verdict}' for verdict in shown)} than {baseline}"
 
 
 def format_number(value: float, decimals: int) -> str:
@@ -102,26 +144,38 @@ def cells(summary: pd.DataFrame, shown: Sequence[Column]) -> list[list[Cell]]:
     number; systems equal to it at the printed precision are all best.
     """
     best = _best_texts(summary, shown)
+    usual = usual_counts(summary)
     ranked = is_ranked(summary).to_list()
     table = []
     for position, row in enumerate(summary.to_dict("records")):
         line = []
         for column in shown:
-            text = format_number(row[column.key], column.decimals)
-            wins = ranked[position] and text != MISSING and text == best.get((row["dataset"], column.key))
-            line.append(Cell(text, _detail(row, column), wins))
+            cell = _score(row, column, usual) if column.is_metric else Cell(_number(row, column))
+            wins = ranked[position] and _number(row, column) == best.get((row["dataset"], column.key))
+            line.append(cell._replace(best=wins))
         table.append(line)
     return table
 
 
-def _detail(row: dict[Any, Any], column: Column) -> str:
-    if not column.is_metric:
-        return ""
-    count = f"{row[f'{column.key}_n_ok']:,}/{row[f'{column.key}_n_total']:,}"
-    low, high = row[f"{column.key}_low"], row[f"{column.key}_high"]
-    if math.isnan(low) or math.isnan(high):
-        return count
-    return f"[{format_number(low, column.decimals)}, {format_number(high, column.decimals)}] {count}"
+def _number(row: dict[Any, Any], column: Column) -> str:
+    return format_number(row[column.key], column.decimals)
+
+
+def _score(row: dict[Any, Any], column: Column, usual: dict[str, int]) -> Cell:
+    """A mean with what belongs to it, or why there is none."""
+    key = column.key
+    num_ok, num_total, num_unavailable = (row[f"{key}_{name}"] for name in ("n_ok", "n_total", "n_unavailable"))
+    if not num_ok:
+        if not num_total:
+            return Cell(MISSING)
+        if num_unavailable == num_total:
+            return Cell("unavailable")
+        return Cell(f"failed {num_total:,}" if not num_unavailable else f"0/{num_total:,}")
+    low, high = row[f"{key}_low"], row[f"{key}_high"]
+    spread = "" if math.isnan(low) else f"± {format_number((high - low) / 2, column.decimals)}"
+    told = num_ok == num_total == usual.get(str(row["dataset"]))
+    scored = "" if told else f"{num_ok:,}/{num_total:,}"
+    return Cell(_number(row, column), spread, MARKS.get(row.get(f"{key}_verdict", ""), ""), scored)
 
 
 def _best_texts(summary: pd.DataFrame, shown: Sequence[Column]) -> dict[tuple[str, str], str]:

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evalkit.tables.cells import Cell, Column, cells, columns, identity_columns, is_ranked
+from evalkit.tables.notes import short_notes
 
 NAME_WIDTH = 24  # longer names are folded
 LONG_WORD = 8
@@ -17,17 +18,20 @@ PADDING = 2  # characters between columns: one of padding, one of rich's own
 def render_console(summary: pd.DataFrame, width: int = 100) -> Table:
     """A table of at most `width` characters: as many tables below one another as its columns need.
 
-    Best systems are bold and underlined (a terminal may show no bold), systems that are not ranked dim. A mean is
-    followed by its interval and n_ok/n_total.
+    Best systems are bold and underlined (a terminal may show no bold), systems that are not ranked dim. Below stand
+    what ± and the marks mean, how many utterances the means are over, and the metrics' caveats.
     """
     # Scores next to the name and the rate; what the codec is comes after them.
     shown = sorted(columns(summary), key=lambda column: (column.key != "kbps", not column.is_metric))
     grid = cells(summary, shown)
+    slots = [_slots([line[position] for line in grid]) for position in range(len(shown))]
     names = identity_columns(summary)
     taken = sum(min(NAME_WIDTH, _name_width(summary, name)) + PADDING for name in names)
-    outer = Table.grid(padding=(0, 0, 1, 0))
-    for block in _pack(shown, grid, width - taken):
-        outer.add_row(_block(summary, shown, grid, block))
+    outer = Table.grid()
+    for block in _pack(shown, slots, width - taken):
+        outer.add_row(_block(summary, shown, grid, slots, block))
+        outer.add_row("")
+    outer.add_row(Text("\n".join(short_notes(summary)), style="dim"))
     return outer
 
 
@@ -35,13 +39,22 @@ def _name_width(summary: pd.DataFrame, name: str) -> int:
     return max(len(name), *(len(str(value)) for value in summary[name]))
 
 
-def _pack(shown: list[Column], grid: list[list[Cell]], room: int) -> list[list[int]]:
+def _slots(cells_of_column: list[Cell]) -> tuple[int, int, int]:
+    """Widths of what stands in a column: number with its spread, mark, count; so that numbers stay below numbers."""
+    scores = [cell for cell in cells_of_column if cell.spread or cell.mark or cell.scored]
+    number = max((len(_number(cell)) for cell in scores), default=0)
+    mark = max((len(cell.mark) for cell in scores), default=0)
+    count = max((1 + len(cell.scored) for cell in scores if cell.scored), default=0)
+    widest = max((len(_number(cell)) for cell in cells_of_column), default=0)
+    return max(number, widest - mark - count), mark, count
+
+
+def _pack(shown: list[Column], slots: list[tuple[int, int, int]], room: int) -> list[list[int]]:
     """Positions of the columns that go together, filled in order up to `room` characters."""
     packed: list[list[int]] = [[]]
     used = 0
     for position, column in enumerate(shown):
-        widest = max((len(_text(line[position])) for line in grid), default=0)
-        needed = max(widest, *(len(line) for line in _heading(column).split("\n"))) + PADDING
+        needed = max(sum(slots[position]), *(len(line) for line in _heading(column).split("\n"))) + PADDING
         if packed[-1] and used + needed > room:
             packed.append([])
             used = 0
@@ -59,26 +72,46 @@ def _heading(column: Column) -> str:
     return f"{first}\n{last} {column.better}".strip(" ")
 
 
-def _text(cell: Cell) -> str:
-    return f"{cell.text} {cell.detail}".rstrip()
+def _number(cell: Cell) -> str:
+    return f"{cell.text} {cell.spread}".rstrip()
 
 
-def _block(summary: pd.DataFrame, shown: list[Column], grid: list[list[Cell]], block: list[int]) -> Table:
+def _block(
+    summary: pd.DataFrame,
+    shown: list[Column],
+    grid: list[list[Cell]],
+    slots: list[tuple[int, int, int]],
+    block: list[int],
+) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, PADDING - 1, 0, 0), pad_edge=False, show_edge=False)
     for name in identity_columns(summary):
         table.add_column(f"\n{name}", max_width=NAME_WIDTH, overflow="fold")
     for position in block:
-        table.add_column(Text(_heading(shown[position])), justify="right", no_wrap=True)
+        # Cells are padded here: rich would strip the blanks that keep numbers below numbers.
+        table.add_column(Text(_heading(shown[position]), justify="right"), justify="left", no_wrap=True)
     ranked = is_ranked(summary).to_list()
     for index, line in enumerate(grid):
         style = "" if ranked[index] else "dim"
         record = [Text(str(summary[name].iloc[index]), style=style) for name in identity_columns(summary)]
         for position in block:
-            cell = line[position]
-            best = (cell.text, "bold underline" if cell.best else style)
-            record.append(Text.assemble(best, (f" {cell.detail}", "dim")) if cell.detail else Text.assemble(best))
+            heading = max(len(part) for part in _heading(shown[position]).split("\n"))
+            record.append(_padded(line[position], slots[position], heading, style))
         table.add_row(*record, end_section=_last_of_dataset(summary, index))
     return table
+
+
+def _padded(cell: Cell, slots: tuple[int, int, int], heading: int, style: str) -> Text:
+    number, mark, count = slots
+    plain = not (cell.spread or cell.mark or cell.scored)
+    width = max(heading, number + mark + count) - (0 if plain else mark + count)
+    parts = [
+        (" " * (width - len(_number(cell))), ""),
+        (cell.text, "bold underline" if cell.best else style),
+        (f" {cell.spread}" if cell.spread else "", "dim"),
+    ]
+    if not plain:
+        parts += [(cell.mark.ljust(mark), style), (f" {cell.scored}".rjust(count) if count else "", "dim")]
+    return Text.assemble(*parts)
 
 
 def _last_of_dataset(summary: pd.DataFrame, index: int) -> bool:

@@ -2,35 +2,141 @@
 
 from __future__ import annotations
 
+import math
+
 import pandas as pd
 
-from evalkit.tables.cells import is_ranked
-from evalkit.tables.summary import metric_format, resampling_unit
+from evalkit.tables.cells import cells, columns, is_ranked, mark_legend, metric_names, usual_counts
+from evalkit.tables.paired import ALPHA
+from evalkit.tables.summary import metric_format, metric_keys, protocols, resampling_unit
 
 MAX_REASONS = 6
+GROUND_TRUTH = "ground-truth"
+METHOD = (
+    "paired over the utterances both scored; Wilcoxon signed-rank test over {units}, p < "
+    f"{ALPHA:g} with Holm's correction, and the 95 % bootstrap interval of the mean difference excludes 0. No mark: no "
+    "difference was found, which does not mean that there is none."
+)
 
 
-def standing_notes(utterances: pd.DataFrame, systems: pd.DataFrame, summary: pd.DataFrame) -> list[str]:
-    """Plain-text sentences: intervals and counts, who is ranked, how speed was measured, why scores are missing."""
+def standing_notes(
+    utterances: pd.DataFrame, systems: pd.DataFrame, summary: pd.DataFrame, differences: pd.DataFrame | None = None
+) -> list[str]:
+    """Plain-text sentences: intervals and counts, marks, who is ranked, the protocol, speed, why scores are missing."""
     notes = [
-        f"Brackets: 95 % interval of the mean, bootstrap over {resampling_unit(utterances)}. a/b: a of b utterances "
-        "scored; the others are left out of the mean, never replaced by a number.",
-        _ranking(summary),
-        "kbit/s: nominal, from the sizes of the codebooks. coded kbit/s: entropy of the codes in use. Utilization: "
-        "mean over a system's quantizers; normalized entropy: theirs together, over the nominal bits.",
+        f"a ± b: mean and half of its 95 % interval, bootstrap over {units(utterances)}; both ends are in the CSV. "
+        f"{_counts(summary)} What was not scored is left out of a mean, never replaced by a number."
     ]
+    if differences is not None and "baseline" in summary:
+        notes.append(f"{_marks(summary)}: {METHOD.format(units=units(utterances))}{out_of_reach(differences)}")
+    notes.append(_ranking(summary))
+    notes += protocol_note(utterances)
+    if summary["kbps"].notna().any():
+        notes.append(
+            "kbit/s: nominal, from the sizes of the codebooks. coded kbit/s: entropy of the codes in use. Utilization: "
+            "mean over a system's quantizers; normalized entropy: theirs together, over the nominal bits."
+        )
     if summary[["rtf_encode", "rtf_decode"]].notna().any().any():
         details = [str(text) for text in systems["rtf_detail"].dropna().unique() if str(text)]
         measured = f" Measured with: {'; '.join(details)}." if details else ""
         notes.append(f"RTF: seconds of computing per second of audio; not ranked.{measured}")
-    return notes + _missing(utterances)
+    return notes + caveats(summary) + _missing(utterances)
+
+
+def out_of_reach(differences: pd.DataFrame) -> str:
+    """A sentence, or nothing: where there are so few units that Wilcoxon's test can never reach the level."""
+    families = differences[differences["p"].notna()].groupby(["dataset", "metric", "protocol"], sort=False)
+    smallest = {
+        (int(rows["units"].max()), len(rows)): len(rows) * 2 * 0.5 ** rows["units"].max() for _, rows in families
+    }
+    lost = [pair for pair, p in smallest.items() if p >= ALPHA]
+    if not lost:
+        return ""
+    few, compared = min(lost)
+    return (
+        f" With {few} units and {compared} comparisons the smallest corrected p there can be is "
+        f"{min(1, smallest[few, compared]):.2g}: nothing can be marked{'' if len(lost) == len(smallest) else ' there'}."
+    )
+
+
+def protocol_note(utterances: pd.DataFrame) -> list[str]:
+    """The protocol's name, or the names where there are several; nothing where the rows have none."""
+    named = [name for name in protocols(utterances) if name]
+    if not named:
+        return []
+    return [f"Protocol: {named[0]}." if len(named) == 1 else f"Protocols, in the headings: {', '.join(named)}."]
+
+
+def short_notes(summary: pd.DataFrame) -> list[str]:
+    """What a reader of the terminal cannot do without: what ± and the marks mean, how many utterances, caveats."""
+    notes = [f"a ± b: mean and half of its 95 % interval. {_counts(summary)}"] if metric_names(summary) else []
+    if "baseline" in summary:
+        notes.append(f"{_marks(summary)}.")
+    return notes + caveats(summary)
+
+
+def units(utterances: pd.DataFrame) -> str:
+    """What is resampled and tested, such as "27 speakers"; per data set where they differ."""
+    found = {}
+    for dataset, rows in utterances.groupby("dataset", sort=False):
+        unit = resampling_unit(rows)
+        found[str(dataset)] = f"{rows['speaker'].nunique():,} speakers" if unit == "speakers" else "utterances"
+    if len(set(found.values())) <= 1:
+        return next(iter(found.values()), "utterances")
+    return "; ".join(f"{unit} ({dataset})" for dataset, unit in found.items())
+
+
+def caveats(summary: pd.DataFrame) -> list[str]:
+    """The metrics' own caveats, each once, and which systems a predictor puts above the ground truth."""
+    own, above = [], []
+    for name in metric_names(summary):
+        style = metric_format(name)
+        if style.caveat and summary[name].notna().any():
+            own.append(style.caveat)
+        if not style.needs_reference:
+            above += _above_ground_truth(summary, name, style.label)
+    return list(dict.fromkeys(own)) + above
+
+
+def _above_ground_truth(summary: pd.DataFrame, name: str, label: str) -> list[str]:
+    notes = []
+    for dataset, rows in summary.groupby("dataset", sort=False):
+        truth = rows.loc[rows["system"] == GROUND_TRUTH, name]
+        higher = rows.loc[rows[name] > (truth.iloc[0] if len(truth) else math.inf), "system"]
+        if len(higher):
+            where = f" ({dataset})" if summary["dataset"].nunique() > 1 else ""
+            notes.append(f"{label} puts {', '.join(higher)} above {GROUND_TRUTH}{where}.")
+    return notes
+
+
+def _counts(summary: pd.DataFrame) -> str:
+    usual = usual_counts(summary)
+    if not usual:
+        return "Nothing was scored."
+    numbers = {f"{count:,}" for count in usual.values()}
+    if len(numbers) == 1:
+        over = numbers.pop()
+    else:
+        over = ", ".join(f"{count:,} ({dataset})" for dataset, count in usual.items())
+    exceptions = any(cell.scored for line in cells(summary, columns(summary)) for cell in line)
+    return f"Means are over {over} utterances{', or over a of b where a cell says a/b' if exceptions else ''}."
+
+
+def _marks(summary: pd.DataFrame) -> str:
+    verdicts = [verdict for name in metric_names(summary) for verdict in summary[f"{name}_verdict"]]
+    return mark_legend(verdicts, str(summary["baseline"].iloc[0]))
 
 
 def _ranking(summary: pd.DataFrame) -> str:
-    rest = summary[~is_ranked(summary)]
+    ranked = is_ranked(summary)
+    kinds = set(summary.loc[ranked, "kind"])
+    who = " and ".join(
+        text for kind, text in (("codec", "codecs with a bit rate"), ("folder", "folders")) if kind in kinds
+    )
+    text = f"Bold: best of a column with an arrow, all that are equal to it as printed, among {who or 'codecs'}."
+    rest = summary[~ranked]
     anchors = list(dict.fromkeys(rest.loc[rest["kind"] == "anchor", "system"]))
     uncoded = list(dict.fromkeys(rest.loc[rest["kind"] != "anchor", "system"]))
-    text = "Bold: best of a column with an arrow, all that are equal to it as printed, among codecs with a bit rate."
     parts = []
     if anchors:
         parts.append(f"{', '.join(anchors)} (known answers)")
@@ -41,14 +147,17 @@ def _ranking(summary: pd.DataFrame) -> str:
 
 def _missing(utterances: pd.DataFrame) -> list[str]:
     """One sentence a reason for which scores are missing, most frequent first."""
-    lost = utterances[utterances["status"] != "ok"]
+    rows = utterances.assign(metric=metric_keys(utterances))
+    lost = rows[rows["status"] != "ok"]
     if not len(lost):
         return []
+    tried = rows["metric"].value_counts().to_dict()
     notes = []
     reasons = lost.assign(detail=lost["detail"].fillna("no reason given")).groupby(["metric", "status", "detail"])
-    for (metric, status, detail), rows in sorted(reasons, key=lambda item: (-len(item[1]), item[0])):
-        counts = ", ".join(f"{system} {count}" for system, count in rows["system"].value_counts(sort=False).items())
-        notes.append(f"{metric_format(str(metric)).label}, {status}: {counts}: {detail}")
+    for (metric, status, detail), missing in sorted(reasons, key=lambda item: (-len(item[1]), item[0])):
+        counts = ", ".join(f"{system} {count}" for system, count in missing["system"].value_counts(sort=False).items())
+        who = "every score" if len(missing) == tried[metric] else counts
+        notes.append(f"{metric_format(str(metric)).label}, {status}: {who}: {detail}")
     if len(notes) > MAX_REASONS:
         further = len(notes) - MAX_REASONS
         notes = [*notes[:MAX_REASONS], f"{further} further reasons for missing scores: see the rows of the run."]

@@ -12,15 +12,23 @@ from evalkit.metrics import METRICS
 from evalkit.statistics import bootstrap_mean
 from q2d2.registry import UnknownName
 
-# With fewer speakers their resamples are too alike to tell anything; utterances are resampled then.
-MIN_SPEAKERS = 5
+# Wilcoxon's test of fewer units cannot give p < 0.05 (5: 0.0625), and fewer clusters cover too seldom.
+# Utterances are resampled then.
+MIN_SPEAKERS = 6
 
 
 @dataclass(frozen=True)
 class MetricFormat:
     """How a metric is printed.
 
-    `higher_is_better` is None, and nothing is ranked, for a metric that is not installed here.
+    Attributes:
+        name: the column's key, "pesq" or, with a protocol, "pesq@paper".
+        label: "PESQ" or "PESQ (paper)".
+        unit: empty for a pure number.
+        higher_is_better: None, and nothing is ranked, for a metric that is not installed here.
+        decimals: digits after the point.
+        needs_reference: False for predictors, which look at the estimate alone.
+        caveat: the metric class's own, a sentence that stands under every table with the metric; may be empty.
     """
 
     name: str
@@ -28,6 +36,8 @@ class MetricFormat:
     unit: str
     higher_is_better: bool | None
     decimals: int
+    needs_reference: bool = True
+    caveat: str = ""
 
     @property
     def arrow(self) -> str:
@@ -36,57 +46,115 @@ class MetricFormat:
 
     @property
     def heading(self) -> str:
-        """Label, unit and arrow, such as "pitch RMSE (cents) ↓"."""
-        unit = f"({self.unit})" if self.unit else ""
-        return " ".join(part for part in (self.label, unit, self.arrow) if part)
+        """Label and unit, such as "pitch RMSE (cents)" or "PESQ (paper, MOS-LQO)"."""
+        if not self.unit:
+            return self.label
+        return f"{self.label[:-1]}, {self.unit})" if self.label.endswith(")") else f"{self.label} ({self.unit})"
 
 
-def metric_format(name: str) -> MetricFormat:
-    """Label, unit, direction and decimals of the metric `name`; name and three decimals if not installed."""
+def metric_key(metric: str, protocol: str = "") -> str:
+    """The key of a metric's columns: "pesq", or "pesq@paper" where its protocol has to be told from another."""
+    return f"{metric}@{protocol}" if protocol else metric
+
+
+def metric_format(key: str) -> MetricFormat:
+    """Label, unit, direction and decimals of the metric `key` ("pesq", "pesq@paper").
+
+    A metric that is not installed gets its name as label, three decimals and no direction.
+    """
+    name, _, protocol = key.partition("@")
+    suffix = f" ({protocol})" if protocol else ""
     try:
         metric = METRICS.resolve(name)
     except (UnknownName, ImportError):  # an old run stays printable without the metric's own package
-        return MetricFormat(name, name, "", None, 3)
-    return MetricFormat(name, metric.label, metric.unit, metric.higher_is_better, metric.decimals)
+        return MetricFormat(key, name + suffix, "", None, 3)
+    return MetricFormat(
+        key,
+        metric.label + suffix,
+        metric.unit,
+        metric.higher_is_better,
+        metric.decimals,
+        getattr(metric, "needs_reference", True),
+        getattr(metric, "caveat", ""),
+    )
+
+
+def protocols(utterances: pd.DataFrame) -> list[str]:
+    """The protocols of the rows, in order; "" for rows without one."""
+    if "protocol" not in utterances:
+        return [""] if len(utterances) else []
+    return [str(name) for name in utterances["protocol"].fillna("").unique()]
+
+
+def metric_keys(utterances: pd.DataFrame) -> pd.Series:
+    """The metric of each row, with its protocol (`metric_key`) where the rows hold several protocols."""
+    if len(protocols(utterances)) < 2:
+        return utterances["metric"]
+    suffixes = utterances["protocol"].fillna("")
+    return utterances["metric"].where(suffixes == "", utterances["metric"] + "@" + suffixes)
 
 
 def resampling_unit(utterances: pd.DataFrame) -> str:
-    """What the bootstrap resamples, "speakers" or "utterances".
+    """What the bootstrap resamples and tests rank in these rows of one data set, "speakers" or "utterances".
 
     Utterances of one speaker are alike, so speakers are drawn whole where every row names one and there are at least
-    `MIN_SPEAKERS`. Decided once for all rows, so that all intervals of a table mean the same.
+    `MIN_SPEAKERS`. Decided once for all rows of a data set, so that all its intervals mean the same.
     """
     speakers = utterances["speaker"]
     known = len(speakers) > 0 and bool(speakers.notna().all())
     return "speakers" if known and speakers.nunique() >= MIN_SPEAKERS else "utterances"
 
 
-def summarize(utterances: pd.DataFrame, systems: pd.DataFrame) -> pd.DataFrame:
+def summarize(utterances: pd.DataFrame, systems: pd.DataFrame, differences: pd.DataFrame | None = None) -> pd.DataFrame:
     """One row a data set and system, systems in the order of `systems`.
 
     Columns: `dataset`, `system`, `kind`, `bits_per_frame`, `kbps` (nominal kbit/s), `tokens_per_second`; for each
     metric M `M` (mean over the rows that are ok), `M_low` and `M_high` (95 % interval of the mean), `M_n_ok`,
-    `M_n_total`; `utilization_percent` (0..100), `normalized_entropy` (0..1), `entropy_kbps`, `rtf_encode`,
-    `rtf_decode`, `parameters_millions`. NaN where a number does not exist: a rate without codes, a mean without rows.
-    Failed and unavailable rows count in `M_n_total` only.
+    `M_n_total`, `M_n_unavailable`; `utilization_percent` (0..100), `normalized_entropy` (0..1), `entropy_kbps`,
+    `rtf_encode`, `rtf_decode`, `parameters_millions`. NaN where a number does not exist: a rate without codes, a mean
+    without rows. Failed and unavailable rows count in `M_n_total` only.
+
+    M is the metric's name, or name@protocol where the rows hold several protocols, so that no mean is over two.
+
+    Args:
+        utterances: rows of utterances.parquet; `protocol` and `version` may be missing.
+        systems: rows of systems.parquet.
+        differences: from `compare_with_baseline`, of the same rows: adds `M_verdict` ("better", "worse", "higher",
+            "lower", or "" where no difference was found) and the column `baseline`.
 
     Raises:
-        ValueError: a system has utterances but no row in `systems`, a system is listed twice, or one utterance was
-            scored twice by a metric (it would count double).
+        ValueError: a system has utterances but no row in `systems`, a system is listed twice, one utterance was
+            scored twice by a metric (it would count double), or by two versions of a metric.
     """
+    utterances = utterances.assign(metric=metric_keys(utterances))
     _check(utterances, systems)
     metrics = list(dict.fromkeys(utterances["metric"]))
-    by_speaker = resampling_unit(utterances) == "speakers"
     groups = {key: rows for key, rows in utterances.groupby(["dataset", "system", "metric"], sort=False)}
     nothing = utterances.iloc[:0]
+    verdicts = _verdicts(differences)
     table = []
     for dataset in list(dict.fromkeys(utterances["dataset"])) or [""]:
+        by_speaker = resampling_unit(utterances[utterances["dataset"] == dataset]) == "speakers"
         for record in systems.to_dict("records"):
             row = {"dataset": dataset, **_rates(record)}
             for metric in metrics:
                 row |= _mean(metric, groups.get((dataset, record["system"], metric), nothing), by_speaker)
+                if verdicts:
+                    row[f"{metric}_verdict"] = verdicts.get((dataset, record["system"], metric), "")
             table.append(row | _codes_and_speed(record))
-    return pd.DataFrame(table)
+    summary = pd.DataFrame(table)
+    return (
+        summary
+        if differences is None or not len(differences)
+        else summary.assign(baseline=differences["baseline"].iloc[0])
+    )
+
+
+def _verdicts(differences: pd.DataFrame | None) -> dict[tuple[str, str, str], str]:
+    if differences is None:
+        return {}
+    keys = zip(differences["dataset"], differences["system"], metric_keys(differences), strict=True)
+    return dict(zip(keys, differences["verdict"], strict=True))
 
 
 def _check(utterances: pd.DataFrame, systems: pd.DataFrame) -> None:
@@ -99,6 +167,15 @@ def _check(utterances: pd.DataFrame, systems: pd.DataFrame) -> None:
     twice = utterances[utterances.duplicated(key)]
     if len(twice):
         raise ValueError(f"{len(twice)} scores are there twice, the first: {twice[key].iloc[0].to_dict()}")
+    if "version" in utterances:
+        scored = utterances[utterances["status"] == "ok"]
+        for metric, versions in scored.groupby("metric", sort=False)["version"]:
+            found = sorted(versions.fillna("(none)").unique())
+            if len(found) > 1:
+                raise ValueError(
+                    f"{metric} was scored by versions {', '.join(map(str, found))}: no mean may be over both; "
+                    "score all again with one of them"
+                )
 
 
 def _number(value: object) -> float:
@@ -116,20 +193,20 @@ def _rates(record: dict) -> dict[str, object]:
     return {
         "system": record["system"],
         "kind": record["kind"],
-        "bits_per_frame": _positive(record["bits_per_frame"]),
-        "kbps": _positive(record["bitrate"]) / 1000,
-        "tokens_per_second": _positive(record["tokens_per_second"]),
+        "bits_per_frame": _positive(record.get("bits_per_frame")),
+        "kbps": _positive(record.get("bitrate")) / 1000,
+        "tokens_per_second": _positive(record.get("tokens_per_second")),
     }
 
 
 def _codes_and_speed(record: dict) -> dict[str, float]:
     return {
-        "utilization_percent": 100 * _number(record["utilization"]),
-        "normalized_entropy": _number(record["normalized_entropy"]),
-        "entropy_kbps": _number(record["entropy_bitrate"]) / 1000,
-        "rtf_encode": _number(record["rtf_encode"]),
-        "rtf_decode": _number(record["rtf_decode"]),
-        "parameters_millions": _number(record["parameters"]) / 1e6,
+        "utilization_percent": 100 * _number(record.get("utilization")),
+        "normalized_entropy": _number(record.get("normalized_entropy")),
+        "entropy_kbps": _number(record.get("entropy_bitrate")) / 1000,
+        "rtf_encode": _number(record.get("rtf_encode")),
+        "rtf_decode": _number(record.get("rtf_decode")),
+        "parameters_millions": _number(record.get("parameters")) / 1e6,
     }
 
 
@@ -143,4 +220,5 @@ def _mean(metric: str, rows: pd.DataFrame, by_speaker: bool) -> dict[str, float]
         f"{metric}_high": _number(interval.high),
         f"{metric}_n_ok": int(ok.sum()),
         f"{metric}_n_total": len(rows),
+        f"{metric}_n_unavailable": int((rows["status"] == "unavailable").sum()),
     }

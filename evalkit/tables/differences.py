@@ -1,0 +1,162 @@
+"""The differences to a baseline as Markdown, as LaTeX and on the terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pandas as pd
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from evalkit.tables.cells import MARKS, MISSING, format_number, mark_legend
+from evalkit.tables.markup import (
+    PACKAGES,
+    escape_latex,
+    escape_markdown,
+    latex_float,
+    latex_tabular,
+    markdown_table,
+)
+from evalkit.tables.notes import METHOD, out_of_reach
+from evalkit.tables.paired import ALPHA
+from evalkit.tables.summary import MetricFormat, metric_format, metric_keys
+
+NAME_WIDTH = 24
+HEAD = ("System", "n", "units", "difference", "95 % interval", "p", "p (Holm)", "d_z", "r", "verdict")
+
+
+def differences_markdown(differences: pd.DataFrame, title: str, notes: Sequence[str]) -> str:
+    """Markdown: one table a metric (and data set), `notes` below. Rows without a shared utterance are left out."""
+    parts = [f"## {escape_markdown(title)}"]
+    head = [escape_markdown(name) for name in HEAD]
+    for name, style, rows in _families(differences):
+        parts.append(f"### {escape_markdown(name)}")
+        parts.append(markdown_table(head, 1, [[escape_markdown(text) for text in _texts(row, style)] for row in rows]))
+    parts.append("\n".join(f"- {escape_markdown(note)}" for note in notes))
+    return "\n\n".join(parts) + "\n"
+
+
+def differences_latex(differences: pd.DataFrame, title: str, notes: Sequence[str]) -> str:
+    """LaTeX: one `table*` a metric (and data set), `notes` under the last."""
+    families = list(_families(differences))
+    head = [
+        {"d_z": "$d_z$", "r": "$r$", "p": "$p$", "p (Holm)": "$p$ (Holm)"}.get(name, escape_latex(name))
+        for name in HEAD
+    ]
+    lines = [PACKAGES]
+    for position, (name, style, rows) in enumerate(families):
+        body = latex_tabular(head, 1, [[escape_latex(text) for text in _texts(row, style)] for row in rows])
+        below = notes if position == len(families) - 1 else []
+        lines += [*latex_float(f"{title}: {name}", body, below, f"{title} {name}"), ""]
+    return "\n".join(lines)
+
+
+def method_notes(differences: pd.DataFrame, units: str) -> list[str]:
+    """How the differences were computed, as sentences; `units` such as "27 speakers"."""
+    baseline = str(differences["baseline"].iloc[0])
+    legend = mark_legend(differences["verdict"], baseline)
+    notes = [
+        "difference: mean of system minus baseline over the n utterances that both scored, with its 95 % bootstrap "
+        f"interval over {units}.",
+        f"{legend}: {METHOD.format(units=units)}{out_of_reach(differences)}",
+        "p (Holm): corrected for all systems compared on one metric. d_z: mean over standard deviation of the units' "
+        "mean differences. r: matched-pairs rank-biserial correlation, from -1 (every unit lower) to 1 (every higher).",
+    ]
+    untouched = [name for name, _, rows in _families(differences, everything=True) if not rows]
+    if untouched:
+        notes.append(f"No utterance was scored of both: {', '.join(untouched)}.")
+    return notes
+
+
+def render_differences(differences: pd.DataFrame, width: int = 100) -> Table:
+    """A table of at most about `width` characters (65 at least): metric, system, difference, p, effect; legend below.
+
+    Rows without a shared utterance are left out.
+    """
+    outer = Table.grid()
+    families = list(_families(differences))
+    if not families:
+        scored = "no utterance was scored of both a system and the baseline"
+        outer.add_row(Text("no system beside the baseline" if differences.empty else scored, style="dim"))
+        return outer
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    baseline = str(differences["baseline"].iloc[0])
+    name_width = min(NAME_WIDTH, max(12, (width - 45) // 2))
+    for heading in ("metric", "system"):
+        table.add_column(heading, max_width=name_width, overflow="fold")
+    table.add_column(Text("difference", justify="right"))
+    for heading in ("p (Holm)", "d_z"):
+        table.add_column(heading, justify="right")
+    widest = max(len(_difference(row, style)) for _, style, rows in families for row in rows)
+    for name, style, rows in families:
+        for position, row in enumerate(rows):
+            # Padded here: rich would strip the blank of a missing mark, and numbers would not stand below numbers.
+            number = f"{_difference(row, style).rjust(widest)} {MARKS.get(row['verdict'], ' ')}"
+            found = "bold" if row["verdict"] else "dim"
+            table.add_row(
+                Text(name if position == 0 else ""),
+                Text(str(row["system"]), style=found),
+                Text(number, style=found),
+                Text(_probability(row["p_holm"])),
+                Text(_signed(row["effect_dz"], 2)),
+                end_section=position == len(rows) - 1,
+            )
+    outer.add_row(table)
+    outer.add_row("")
+    marks = mark_legend(differences["verdict"], baseline)
+    legend = (
+        f"a ± b: mean difference to {baseline}, half of its 95 % interval; {marks} (p < {ALPHA:g}); d_z: effect size."
+    )
+    outer.add_row(Text(legend + out_of_reach(differences), style="dim"))
+    return outer
+
+
+def _families(
+    differences: pd.DataFrame, everything: bool = False
+) -> Iterator[tuple[str, MetricFormat, list[dict[Any, Any]]]]:
+    """(heading, format, rows with a shared utterance) of each metric, protocol and data set in order."""
+    several = differences["dataset"].nunique() > 1
+    keyed = differences.assign(key=metric_keys(differences))
+    for (dataset, key), rows in keyed.groupby(["dataset", "key"], sort=False):
+        style = metric_format(str(key))
+        heading = f"{style.heading} {style.arrow}".strip() + (f", {dataset}" if several else "")
+        shared = rows[rows["n"] > 0].to_dict("records")
+        if shared or everything:
+            yield heading, style, shared
+
+
+def _texts(row: dict[Any, Any], style: MetricFormat) -> list[str]:
+    decimals = style.decimals + 1
+    interval = (
+        MISSING if math.isnan(row["low"]) else f"[{_signed(row['low'], decimals)}, {_signed(row['high'], decimals)}]"
+    )
+    return [
+        str(row["system"]),
+        f"{row['n']:,}",
+        f"{row['units']:,}",
+        _signed(row["difference"], decimals),
+        interval,
+        _probability(row["p"]),
+        _probability(row["p_holm"]),
+        _signed(row["effect_dz"], 2),
+        _signed(row["effect_rank"], 2),
+        f"{MARKS[row['verdict']]} {row['verdict']}" if row["verdict"] else "",
+    ]
+
+
+def _difference(row: dict[Any, Any], style: MetricFormat) -> str:
+    decimals = style.decimals + 1  # differences are smaller than what they are between
+    number = _signed(row["difference"], decimals)
+    return number if math.isnan(row["low"]) else f"{number} ± {format_number((row['high'] - row['low']) / 2, decimals)}"
+
+
+def _signed(value: float, decimals: int) -> str:
+    text = format_number(value, decimals)
+    return f"+{text}" if value > 0 and float(text.replace(",", "")) != 0 else text
+
+
+def _probability(p: float) -> str:
+    return MISSING if math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
