@@ -32,7 +32,7 @@ import soundfile
 import torch
 import torchaudio.functional
 
-from benchmarks.timing import print_figure
+from benchmarks.timing import hardware, print_figure
 from evalkit.datasets import DatasetError, Utterance, load_corpus, read_audio
 from evalkit.systems import WhiteNoise
 
@@ -151,7 +151,8 @@ def run_ours(out: Path, cache: Path, name: str, workers: int) -> tuple[float, pd
     run = out / name
     shutil.rmtree(run, ignore_errors=True)
     folders = [str(out / folder) for folder in ("reference", *SYSTEMS)]
-    options = ["--metrics", ",".join(METRICS), "--protocol", "paper", "--workers", str(workers), "--out", str(run)]
+    options = ["--metrics", ",".join(METRICS), "--protocol", "paper", "--device", "cpu", "--out", str(run)]
+    options += ["--workers", str(workers)]
     command = [sys.executable, "-m", "evalkit", "score", *folders, *options]
     start = time.perf_counter()
     subprocess.run(command, env=os.environ | {"EVALKIT_CACHE": str(cache)}, check=True, stdout=subprocess.DEVNULL)
@@ -179,6 +180,7 @@ def main() -> None:
         corpus = load_corpus("sample", "test")
     chosen = sorted(corpus.utterances, key=lambda utterance: (utterance.seconds, utterance.id))[: arguments.utterances]
     seconds = sum(utterance.seconds for utterance in chosen)
+    print(hardware())
     print(f"{corpus.name} {corpus.part}: {len(chosen)} utterances, {seconds:.1f} s; {len(SYSTEMS)} systems")
     make_folders(chosen, arguments.out)
     published = run_published(chosen, arguments.out)

@@ -82,7 +82,7 @@ class Database:
                     if self._connection is None:
                         self._connection = self._open()
                     return operation(self._connection)
-                except (sqlite3.Error, OSError) as error:
+                except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
                     damaged = self._is_damage(error)
                     if damaged and replacements:
                         replacements -= 1
@@ -110,7 +110,7 @@ class Database:
         with _locked(self.path):
             try:
                 connection = self._connect()
-            except sqlite3.Error as error:
+            except (sqlite3.Error, UnicodeDecodeError) as error:
                 # A damaged header can make a file look like one of a later SQLite, or like a protected one.
                 foreign = _code(error) == sqlite3.SQLITE_ERROR
                 protected = _code(error) == sqlite3.SQLITE_READONLY
@@ -122,6 +122,8 @@ class Database:
         return connection
 
     def _is_damage(self, error: Exception) -> bool:
+        if isinstance(error, UnicodeDecodeError):  # an error of SQLite whose message quotes damaged text
+            return True
         if _code(error) == sqlite3.SQLITE_FULL:  # or the header claims the largest size there is
             return shutil.disk_usage(self.path.parent).free > FREE_BYTES
         return _code(error) in DAMAGED or getattr(error, "sqlite_errorcode", 0) in DAMAGED_DETAIL
@@ -144,7 +146,7 @@ class Database:
                         connection.execute(statement)
                     connection.execute(f"PRAGMA user_version = {self._version}")
                 elif version != self._version or set(found) != {statement.encode() for statement in self._schema}:
-                    raise Damaged(f"schema version {version}, expected {self._version}")
+                    raise Damaged(f"other tables than those of version {self._version}")
         except BaseException:
             connection.close()
             raise

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from evalkit.cache import Cache
 from evalkit.datasets import librispeech
 from evalkit.datasets.archive import Archive
 from tests.command import evalkit, write_experiment
@@ -195,3 +196,28 @@ class TestData:
     def test_fetch_of_something_else_is_refused(self) -> None:
         assert "Did you mean 'librispeech'" in evalkit("data", "fetch", "librispech").complaint
         assert "which part?" in evalkit("data", "fetch", "librispeech").complaint
+
+
+class TestCacheAndWeights:
+    def test_cache_is_shown_and_emptied(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("EVALKIT_CACHE", str(tmp_path))
+        Cache(tmp_path).put_many({"a": {"value": 1.0}, "b": {"value": 2.0}})
+        shown = evalkit("cache", "info")
+        assert shown.out.startswith(f"{tmp_path}/cache.sqlite: 2 entries, 0.0 of 2,147 MB\n")
+        assert evalkit("cache", "clear").out == "2 entries removed\n"
+        assert "0 entries" in evalkit("cache", "info").out
+
+    def test_a_cache_that_cannot_be(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "file").write_text("")
+        monkeypatch.setenv("EVALKIT_CACHE", str(tmp_path / "file" / "cache"))
+        shown = evalkit("cache", "info")
+        assert shown.status == 1
+        assert "EVALKIT_CACHE can name another folder" in shown.out
+        monkeypatch.setenv("EVALKIT_CACHE_SIZE", "much")
+        assert "EVALKIT_CACHE_SIZE='much': expected a size" in evalkit("cache", "info").complaint
+
+    def test_weights_are_listed_and_unknown_ones_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("EVALKIT_WEIGHTS", str(tmp_path))
+        listed = evalkit("weights", "list").out
+        assert f"absent: {tmp_path}/utmos22_strong_step7459_v1.pt (411,179,119 bytes)" in listed
+        assert "utmos" in evalkit("weights", "fetch", "utmso").complaint
