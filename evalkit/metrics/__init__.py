@@ -62,6 +62,8 @@ class Metric(Protocol):
         sample_rate: rate in Hz both signals are brought to before `score`; None: the estimate's own rate.
         version: changes whenever equal signals may score differently (library, its version, mode, weights).
         decimals: digits after the point in tables.
+
+    An attribute `caveat`, a sentence, is printed under every table with the metric.
     """
 
     name: str
