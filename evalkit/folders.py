@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 
@@ -116,30 +116,13 @@ def pair_folders(references: Path, estimates: Sequence[str], mapping: Path | Non
     originals = _list_audio(references)
     named = _named_folders(estimates)
     listed = {name: _list_audio(folder) for name, folder in named.items()}
-    wanted: dict[str, tuple[Path, str | None]] = {}
-    partner: dict[str, str] = {}
-    if mapping is None:
-        for stem, path in _by_stem(references, originals).items():
-            wanted[stem], partner[stem] = (path, _speaker(stem)), stem
-    else:
-        known = _by_any_name(references, originals)
-        for line, row in _read_mapping(mapping):
-            path = _look_up(known, row["reference"], f"{mapping}, line {line}: reference", references)
-            if path is None:
-                raise PairingError(f"{mapping}, line {line}: no reference {row['reference']!r} in {references}")
-            if path.stem in wanted:
-                raise PairingError(f"{mapping}, line {line}: a second reference called {path.stem!r}")
-            wanted[path.stem] = path, row.get("speaker") or _speaker(path.stem)
-            partner[path.stem] = row["estimate"]
+    wanted = _equal_names(references, originals) if mapping is None else _mapped(references, originals, mapping)
     systems = []
     unpaired: dict[Path, tuple[Path, ...]] = {}
     for name, folder in named.items():
-        found = _by_any_name(folder, listed[name]) if mapping else _as_known(_by_stem(folder, listed[name]))
-        files = {}
-        for utterance, estimate in partner.items():
-            path = _look_up(found, estimate, f"estimate of {utterance}", folder)
-            if path is not None:
-                files[utterance] = path
+        known = _by_stem(folder, listed[name]) if mapping is None else _by_any_name(folder, listed[name])
+        found = {u: _look_up(known, entry.estimate, f"estimate of {u}", folder) for u, entry in wanted.items()}
+        files = {utterance: path for utterance, path in found.items() if path is not None}
         systems.append(FolderSystem(name, folder, files))
         unpaired[folder] = tuple(sorted(set(listed[name]) - set(files.values())))
     paired = {utterance for system in systems for utterance in system.files}
@@ -149,8 +132,8 @@ def pair_folders(references: Path, estimates: Sequence[str], mapping: Path | Non
             f"no file of {references} has the name of an estimate ({example}); give --pairs with a CSV of columns "
             "reference,estimate"
         )
-    unpaired[references] = tuple(sorted(set(originals) - {wanted[utterance][0] for utterance in paired}))
-    found_references = tuple(_utterance(name, *wanted[name]) for name in sorted(paired))
+    unpaired[references] = tuple(sorted(set(originals) - {wanted[utterance].reference for utterance in paired}))
+    found_references = tuple(_utterance(name, wanted[name]) for name in sorted(paired))
     where = references.resolve()
     dataset = f"{where.parent.name}/{where.name}".lstrip("/")
     return Pairing(dataset, found_references, tuple(systems), {k: v for k, v in unpaired.items() if v})
@@ -218,23 +201,46 @@ def _named_folders(estimates: Sequence[str]) -> dict[str, Path]:
     return named
 
 
+class _Wanted(NamedTuple):
+    """What belongs to an utterance: its original, the name of its estimates, its speaker if known."""
+
+    reference: Path
+    estimate: str
+    speaker: str | None
+
+
+# By each name that a file may be given: the files it may be.
 Known = dict[str, list[Path]]
 
 
-def _by_stem(folder: Path, files: Iterable[Path]) -> dict[str, Path]:
-    found: dict[str, Path] = {}
+def _equal_names(folder: Path, originals: Sequence[Path]) -> dict[str, _Wanted]:
+    known = _by_stem(folder, originals)
+    return {stem: _Wanted(path, stem, _speaker(stem)) for stem, (path,) in known.items()}
+
+
+def _mapped(folder: Path, originals: Sequence[Path], mapping: Path) -> dict[str, _Wanted]:
+    known = _by_any_name(folder, originals)
+    wanted: dict[str, _Wanted] = {}
+    for line, row in _read_mapping(mapping):
+        path = _look_up(known, row["reference"], f"{mapping}, line {line}: reference", folder)
+        if path is None:
+            raise PairingError(f"{mapping}, line {line}: no reference {row['reference']!r} in {folder}")
+        if path.stem in wanted:
+            raise PairingError(f"{mapping}, line {line}: a second reference called {path.stem!r}")
+        wanted[path.stem] = _Wanted(path, row["estimate"], row.get("speaker") or _speaker(path.stem))
+    return wanted
+
+
+def _by_stem(folder: Path, files: Iterable[Path]) -> Known:
+    found: Known = {}
     for path in files:
         if path.stem in found:
-            first, second = found[path.stem].relative_to(folder), path.relative_to(folder)
+            first, second = found[path.stem][0].relative_to(folder), path.relative_to(folder)
             raise PairingError(
                 f"{folder}: {first} and {second} have one name; give --pairs with a CSV that tells them apart"
             )
-        found[path.stem] = path
+        found[path.stem] = [path]
     return found
-
-
-def _as_known(by_stem: Mapping[str, Path]) -> Known:
-    return {stem: [path] for stem, path in by_stem.items()}
 
 
 def _by_any_name(folder: Path, files: Iterable[Path]) -> Known:
@@ -277,9 +283,9 @@ def _speaker(stem: str) -> str | None:
     return None
 
 
-def _utterance(name: str, path: Path, speaker: str | None) -> Utterance:
+def _utterance(name: str, wanted: _Wanted) -> Utterance:
     try:
-        header = read_header(path)
+        header = read_header(wanted.reference)
     except AudioError:
-        return Utterance(name, path, speaker, 0, 1)  # its scores are failed rows that say why
-    return Utterance(name, path, speaker, header.frames, header.sample_rate)
+        return Utterance(name, wanted.reference, wanted.speaker, 0, 1)  # its scores are failed rows that say why
+    return Utterance(name, wanted.reference, wanted.speaker, header.frames, header.sample_rate)

@@ -152,7 +152,7 @@ def pair_notes(utterances: pd.DataFrame) -> list[str]:
     notes = []
     for system, rows in told.groupby("system", sort=False):
         total = utterances.loc[utterances["system"] == system, "utterance"].nunique()
-        first = rows.loc[rows["detail"].str.len().idxmax()]
+        first = rows.iloc[int(rows["detail"].str.len().to_numpy().argmax())]
         notes.append(
             f"{system}, {rows['utterance'].nunique()} of {total} utterances are not quite their references' match "
             f"(see detail in the rows), such as {first['utterance']}: {first['detail']}."
