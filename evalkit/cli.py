@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -46,8 +47,12 @@ app.add_typer(weights_app, name="weights")
 app.add_typer(cache_app, name="cache")
 
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Workers = Annotated[int | None, typer.Option(help="Scoring processes; default: one per core.", min=1)]
-TimeLimit = Annotated[float, typer.Option(help="Seconds one metric may take for one utterance.", min=1)]
+Workers = Annotated[
+    int | None, typer.Option(help="Scoring processes; default: one per core, on a GPU at most 4.", min=1)
+]
+TimeLimit = Annotated[
+    float, typer.Option(help="Seconds one metric may take for one utterance, loading included.", min=1, max=1e6)
+]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither use nor fill the cache of scores.")]
 AllowFailures = Annotated[int, typer.Option(metavar="N", help="Exit with 0 if at most N scores failed.", min=0)]
 Require = Annotated[
@@ -55,6 +60,7 @@ Require = Annotated[
     typer.Option(metavar="METRIC", help="Stop at once if this metric cannot run here; may be repeated."),
 ]
 DEFAULT_METRICS = "utmos,pesq,stoi,vuv_f1"
+MAX_GPU_PROCESSES = 4
 
 
 @app.command(
@@ -98,7 +104,7 @@ def run(
 
     chosen, scorer = _scorer(plan.evaluation, device, workers, time_limit, no_cache)
     result = run_plan(plan, console, chosen, scorer)
-    _finish(result, scorer, console, allow_failures)
+    _finish(result, scorer, console, allow_failures, require or [])
 
 
 @app.command(
@@ -141,11 +147,11 @@ def score(
     from evalkit.protocol import get_protocol
 
     console = Console()
-    names = METRICS.names() if metrics == "all" else list(dict.fromkeys(filter(None, metrics.split(","))))
+    names = METRICS.names() if metrics == "all" else list(dict.fromkeys(metrics.split(",")))
     for name in names:
         METRICS.require(name)
     chosen_protocol = get_protocol(protocol, align)
-    pairing = pair_folders(reference_dir, estimate_dirs, pairs)
+    pairing = pair_folders(reference_dir, estimate_dirs, pairs, out)
     evaluation = Evaluation(
         folder=out,
         title=f"Decoded audio against {pairing.dataset}",
@@ -161,7 +167,7 @@ def score(
     show_pairing(pairing, evaluation, console)
     _, scorer = _scorer(evaluation, device, workers, time_limit, no_cache)
     result = score_folders(pairing, evaluation, console, scorer)
-    _finish(result, scorer, console, allow_failures)
+    _finish(result, scorer, console, allow_failures, require or [])
 
 
 def _scorer(
@@ -175,11 +181,13 @@ def _scorer(
 
     chosen = select_device(device)
     cache = None if no_cache else Cache.from_environment()
-    return chosen, Scorer(evaluation.protocol, cache, workers or joblib.cpu_count(), chosen.type, time_limit)
+    # Every process holds the networks: on a GPU there is room for a few.
+    usual = joblib.cpu_count() if chosen.type == "cpu" else min(joblib.cpu_count(), MAX_GPU_PROCESSES)
+    return chosen, Scorer(evaluation.protocol, cache, workers or usual, chosen.type, time_limit)
 
 
-def _finish(result: RunResult, scorer: Scorer, console: Console, allow_failures: int) -> None:
-    """Print what a run gave; exit status 1 if more scores failed than are allowed."""
+def _finish(result: RunResult, scorer: Scorer, console: Console, allow_failures: int, required: Sequence[str]) -> None:
+    """Print what a run gave; exit status 1 if too many scores failed, or a required metric could not run."""
     from evalkit.outputs import pair_notes
     from evalkit.tables import compare_with_baseline, render_console, render_differences, summarize
 
@@ -212,7 +220,7 @@ def _finish(result: RunResult, scorer: Scorer, console: Console, allow_failures:
         line(f"{result.num_failed:,} of {len(result.utterances):,} scores failed:")
         for failure in result.failures():
             line(f"  {failure}")
-    if result.num_failed > allow_failures:
+    if result.num_failed > allow_failures or set(required) & set(result.unavailable()):
         raise typer.Exit(1)
 
 

@@ -22,9 +22,17 @@ def describe_environment() -> dict[str, Any]:
     return {
         "version": code_version(),
         "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "packages": {name: _version(name) for name in PACKAGES},
         "hardware": hardware_fingerprint(),
     }
+
+
+def _version(package: str) -> str | None:
+    """Installed version; None where it is missing, which the metrics that need it say in their rows."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def code_version() -> str:

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from evalkit.datasets import Utterance
 from evalkit.environment import describe_environment
-from evalkit.metrics import Metric, Unavailable, load_metric
+from evalkit.metrics import Metric, Unavailable, load_metric, version_on
 from evalkit.pair import Pair, Score
 from evalkit.protocol import Protocol
 from evalkit.scoring import Scorer
@@ -81,10 +81,9 @@ class Evaluation:
                     reasons[name] = str(error)
         return reasons
 
-    @property
-    def versions(self) -> dict[str, str]:
-        """Version of each metric that can run here."""
-        return {name: metric.version for name, metric in self.loaded.items()}
+    def versions(self, device: str) -> dict[str, str]:
+        """Version of each metric that can run here, on `device`."""
+        return {name: version_on(metric, device) for name, metric in self.loaded.items()}
 
     @cached_property
     def files(self) -> dict[str, str]:
@@ -128,8 +127,9 @@ def evaluate(
         OSError: a row cannot be written; all rows before are kept.
     """
     keys = {u.id: _key(evaluation, system, u) for u in evaluation.utterances}
-    kept = {u.id: _kept(evaluation, store, system, keys[u.id], u.id) for u in evaluation.utterances}
-    todo = {u.id: [name for name in evaluation.versions if name not in kept[u.id]] for u in evaluation.utterances}
+    versions = evaluation.versions(scorer.device)
+    found = {u.id: store.record(system.name, keys[u.id], u.id) for u in evaluation.utterances}
+    todo = {utterance: _missing(record, versions) for utterance, record in found.items()}
     missing = [u for u in evaluation.utterances if todo[u.id]]
     if missing:
         codes: dict[str, Any] = {}
@@ -145,27 +145,36 @@ def evaluate(
             task = progress.add_task(f"score {system.name:18}", total=total, completed=total - len(missing))
             for pair, scores in scorer.score(pairs()):
                 name = pair.utterance
-                whole = (*kept[name].values(), *scores)
+                whole = (*_others(found[name], scores), *scores)
                 store.append(UtteranceRecord(system.name, keys[name], name, whole, codes.pop(name)))
                 progress.advance(task)
-    records = [store.record(system.name, keys[u.id], u.id) for u in evaluation.utterances]
-    nothing_runs = [UtteranceRecord(system.name, keys[u.id], u.id, (), None) for u in evaluation.utterances]
-    _keep_examples(evaluation, system, fresh=bool(missing))
-    return tuple(record or empty for record, empty in zip(records, nothing_runs, strict=True))
+    _keep_examples(evaluation, system, keys)
+    # Where no metric can run there are no records: the rows are made of the reasons alone.
+    return tuple(
+        store.record(system.name, keys[u.id], u.id) or UtteranceRecord(system.name, keys[u.id], u.id, (), None)
+        for u in evaluation.utterances
+    )
 
 
 def _key(evaluation: Evaluation, system: System, utterance: Utterance) -> str:
     return digest(evaluation.files[utterance.id], system.fingerprint(utterance.id), evaluation.protocol.digest)
 
 
-def _kept(evaluation: Evaluation, store: RunStore, system: System, key: str, utterance: str) -> Mapping[str, Score]:
-    record = store.record(system.name, key, utterance)
-    return {} if record is None else record.numbers(evaluation.versions)
+def _missing(record: UtteranceRecord | None, versions: Mapping[str, str]) -> list[str]:
+    """The metrics that have given no number yet."""
+    numbers = {} if record is None else record.numbers(versions)
+    return [name for name in versions if name not in numbers]
+
+
+def _others(record: UtteranceRecord | None, scores: Sequence[Score]) -> list[Score]:
+    """What a record holds of further metrics, asked for now or not: a later call may want it."""
+    new = {score.metric for score in scores}
+    return [score for score in record.scores if score.status == "ok" and score.metric not in new] if record else []
 
 
 def _reconstruct(system: System, utterance: Utterance) -> tuple[Pair, Any]:
     try:
-        read_header(utterance.path)  # knows of damage that decoding passes over
+        channels = read_header(utterance.path).channels  # knows of damage that decoding passes over
         audio, rate = read_audio(utterance.path)
     except AudioError as error:
         return Pair.without_audio(utterance.id, f"reference: {error.reason}"), None
@@ -173,7 +182,9 @@ def _reconstruct(system: System, utterance: Utterance) -> tuple[Pair, Any]:
         made = system.reconstruct(audio, rate, utterance.id)
     except AudioError as error:
         return Pair.without_audio(utterance.id, f"estimate: {error.reason}"), None
-    return Pair(utterance.id, audio, rate, made.audio, made.sample_rate, note=made.note), made.codes
+    averaged = f"reference: mean of {channels} channels" if channels > 1 else ""
+    note = "; ".join(part for part in (averaged, made.note) if part)
+    return Pair(utterance.id, audio, rate, made.audio, made.sample_rate, note=note), made.codes
 
 
 def example_path(folder: Path, utterance: str, system: str) -> Path:
@@ -181,25 +192,36 @@ def example_path(folder: Path, utterance: str, system: str) -> Path:
     return folder / "audio" / utterance.replace("/", "_") / f"{system}.flac"
 
 
-def _keep_examples(evaluation: Evaluation, system: System, fresh: bool) -> None:
+def _keep_examples(evaluation: Evaluation, system: System, keys: Mapping[str, str]) -> None:
     """Write the reconstructions of the first utterances, for listening and for the spectrograms.
 
-    `fresh` says that those of an earlier call may be of other weights.
+    Each file holds its record's key as its comment: one of other weights, or of another file, is written anew.
     """
     for utterance in evaluation.utterances[: evaluation.examples]:
         path = example_path(evaluation.folder, utterance.id, system.name)
-        if path.exists() and not fresh:
+        if _comment(path) == keys[utterance.id]:
             continue
+        path.unlink(missing_ok=True)
         try:
             made = system.reconstruct(*read_audio(utterance.path), utterance.id)
         except AudioError:
             continue  # its scores are failed rows that name it
         path.parent.mkdir(parents=True, exist_ok=True)
         coded = io.BytesIO()  # soundfile would hide the reason of a write that fails
-        soundfile.write(coded, made.audio.clip(-1, 1), made.sample_rate, format="FLAC")
+        with soundfile.SoundFile(coded, "w", made.sample_rate, 1, "PCM_16", format="FLAC") as file:
+            file.comment = keys[utterance.id]
+            file.write(made.audio.clip(-1, 1))
         part = path.with_name(path.name + ".part")
         part.write_bytes(coded.getbuffer())
         os.replace(part, path)
+
+
+def _comment(path: Path) -> str:
+    try:
+        with soundfile.SoundFile(path) as file:
+            return str(file.comment)
+    except (soundfile.LibsndfileError, OSError):
+        return ""
 
 
 def file_digest(path: Path) -> str:

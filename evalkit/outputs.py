@@ -19,6 +19,22 @@ from evalkit.store import UTTERANCE_COLUMNS, RunStore, UtteranceRecord
 from evalkit.systems import CodecSystem, GroundTruth, System
 from evalkit.tables import write_tables
 
+# By these names tables and plots are known as ours.
+TABLES = ("comparison.*", "differences.*")
+PLOTS = tuple(
+    f"{name}*.{suffix}"
+    for name in (
+        "quality-vs-bitrate",
+        "distributions",
+        "differences",
+        "usage-",
+        "spectrograms",
+        "training-curves",
+        "tilings",
+    )
+    for suffix in ("svg", "png")
+)
+
 
 @dataclass(frozen=True)
 class RunResult:
@@ -143,19 +159,29 @@ def write_outputs(evaluation: Evaluation, store: RunStore, scored: Sequence[Scor
         utterances, systems, codes, training, _signals(folder, example, scored), folder / "plots",
         f"{evaluation.dataset} {example.id}" if example else "", baseline,
     )  # fmt: skip
+    _remove_others(folder / "tables", TABLES, tables)
+    _remove_others(folder / "plots", PLOTS, plots.files)
     return RunResult(folder, baseline, utterances, systems, tables, plots)
 
 
+def _remove_others(folder: Path, patterns: Sequence[str], written: Sequence[Path]) -> None:
+    """Remove what an earlier call, with other systems or metrics, has left of our own files in `folder`."""
+    for pattern in patterns:
+        for path in folder.glob(pattern):
+            if path not in written:
+                path.unlink()
+
+
 def pair_notes(utterances: pd.DataFrame) -> list[str]:
-    """One sentence a system whose estimates are delayed, clipped, or longer or shorter than the references."""
+    """One sentence a system with pairs that are delayed, clipped, of unequal length, or were made mono."""
     told = utterances[(utterances["status"] == "ok") & (utterances["detail"] != "")]
     notes = []
     for system, rows in told.groupby("system", sort=False):
         total = utterances.loc[utterances["system"] == system, "utterance"].nunique()
         first = rows.iloc[int(rows["detail"].str.len().to_numpy().argmax())]
         notes.append(
-            f"{system}, {rows['utterance'].nunique()} of {total} utterances are not quite their references' match "
-            f"(see detail in the rows), such as {first['utterance']}: {first['detail']}."
+            f"{system}, to be known of {rows['utterance'].nunique()} of {total} utterances (detail in the rows), "
+            f"such as {first['utterance']}: {first['detail']}."
         )
     return notes
 

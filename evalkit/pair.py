@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 
 from evalkit.cache import Cache, cache_key, content_digest
 from evalkit.delay import Delay, align, estimate_delay
-from evalkit.metrics import Analysis, Features, Metric, Unavailable, Unscorable, load_metric
+from evalkit.metrics import Analysis, Features, Metric, Unavailable, Unscorable, load_metric, version_on
 from evalkit.metrics.signals import check_signal, count_clipped
 from evalkit.protocol import Protocol
-from q2d2.registry import UnknownName
 
 Audio = NDArray[np.float32]
 FULL_SCALE = 32768
@@ -122,10 +121,12 @@ class PairScorer:
             UnknownName: it is not registered.
         """
         start = time.perf_counter()
-        version = ""
         try:
             metric = load_metric(name, self.device)
-            version = metric.version
+            version = version_on(metric, self.device)
+        except (Unavailable, ImportError) as error:
+            return Score(name, None, "unavailable", str(error), 0.0)
+        try:
             if self.pair.unreadable:
                 raise Unscorable(self.pair.unreadable)
             signals = self._signals(metric)
@@ -133,13 +134,11 @@ class PairScorer:
             value = float(self._value(metric, *signals))
             if not math.isfinite(value):
                 raise Unscorable(f"{name} gave {value}")
-        except UnknownName:
-            raise  # a misspelt request is not a failed score
-        except (Unavailable, ImportError) as error:
+        except Unavailable as error:  # known only now, such as weights that are not the published ones
             return Score(name, None, "unavailable", str(error), 0.0, version)
         except Unscorable as error:
             return Score(name, None, "failed", str(error), time.perf_counter() - start, version)
-        except Exception as error:  # a metric may be anybody's, and one pair must not end a run
+        except (Exception, SystemExit) as error:  # a metric may be anybody's, and one pair must not end a run
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             return Score(name, None, "failed", reason, time.perf_counter() - start, version)
         seconds = time.perf_counter() - start
@@ -149,7 +148,7 @@ class PairScorer:
         return Score(name, value, "ok", self._with_file_note(detail), seconds, version)
 
     def _from_cache(self, name: str, known: dict[str, Any]) -> Score:
-        version = load_metric(name, self.device).version
+        version = version_on(load_metric(name, self.device), self.device)
         detail = self._with_file_note(str(known["detail"]))
         return Score(name, float(known["value"]), "ok", detail, float(known["seconds"]), version)
 
@@ -158,7 +157,8 @@ class PairScorer:
 
     def _key(self, metric: Metric) -> str:
         reference = self._digests[0] if metric.needs_reference else ""
-        return cache_key("score", metric.name, metric.version, self.protocol.digest, reference, self._digests[1])
+        version = version_on(metric, self.device)
+        return cache_key("score", metric.name, version, self.protocol.digest, reference, self._digests[1])
 
     @functools.cached_property
     def _digests(self) -> tuple[str, str]:
@@ -176,7 +176,8 @@ class PairScorer:
 
     def _analyse(self, analysis: Analysis, signal: Audio, rate: int) -> Features:
         signal = signal[: analysis.span(signal.size)]
-        key = cache_key("analysis", analysis.name, analysis.version, content_digest(signal, rate))
+        place = () if self.device == "cpu" else (self.device,)
+        key = cache_key("analysis", analysis.name, analysis.version, content_digest(signal, rate), *place)
         if key not in self._analysed:
             known = self.cache.get(key) if self.cache is not None else None
             self._analysed[key] = analysis(signal, rate) if known is None else known
@@ -216,23 +217,27 @@ class PairScorer:
 
     @functools.cached_property
     def _estimate_note(self) -> str:
-        clipped = count_clipped(self.pair.estimate)
-        return f"estimate: {clipped} samples at or beyond full scale" if clipped else ""
+        return _clipping_note("estimate", self.pair.estimate)
 
     @functools.cached_property
     def _both(self) -> _Matched:
         """Both signals with their beginnings matched, if the protocol says so, and a note on what they are like."""
         pair, protocol = self.pair, self.protocol
         reference, estimate = self._reference, self._estimate
-        notes = [self._length_note(), self._estimate_note]
+        self._refuse_another_duration()
+        notes = []
         if protocol.checked or protocol.aligned:
             delay = self._delay
             if delay.certain and delay.samples:
-                notes.insert(0, _delay_note(delay.samples, pair.estimate_rate, protocol.aligned))
+                notes.append(_delay_note(delay.samples, pair.estimate_rate, protocol.aligned))
                 if protocol.aligned:
                     reference, estimate = align(
                         reference, pair.reference_rate, estimate, pair.estimate_rate, delay.samples
                     )
+        if protocol.checked:
+            difference = estimate.size / pair.estimate_rate - reference.size / pair.reference_rate
+            notes.append(_length_note(difference) if abs(difference) > protocol.hop_seconds else "")
+        notes += [_clipping_note("reference", pair.reference), self._estimate_note]
         return _Matched(reference, estimate, "; ".join(note for note in notes if note))
 
     @functools.cached_property
@@ -241,19 +246,14 @@ class PairScorer:
         reference = self._at(rate, "whole reference", self._reference, self.pair.reference_rate)
         return estimate_delay(reference, self._estimate, rate, self.protocol.max_delay_seconds)
 
-    def _length_note(self) -> str:
-        pair, protocol = self.pair, self.protocol
+    def _refuse_another_duration(self) -> None:
+        pair = self.pair
         lengths = pair.reference.size / pair.reference_rate, pair.estimate.size / pair.estimate_rate
-        difference = lengths[1] - lengths[0]
-        if abs(difference) > max(protocol.max_mismatch * max(lengths), MIN_MISMATCH_SECONDS):
+        if abs(lengths[1] - lengths[0]) > max(self.protocol.max_mismatch * max(lengths), MIN_MISMATCH_SECONDS):
             raise Unscorable(
                 f"reference lasts {lengths[0]:.3f} s, estimate {lengths[1]:.3f} s: another utterance, or a wrong "
                 f"sample rate (reference {pair.reference_rate} Hz, estimate {pair.estimate_rate} Hz)"
             )
-        if abs(difference) <= protocol.hop_seconds:
-            return ""
-        relation = "longer" if difference > 0 else "shorter"
-        return f"estimate {abs(difference) * 1000:.1f} ms {relation} than the reference: cropped to the shorter"
 
 
 class _Matched(NamedTuple):
@@ -266,6 +266,16 @@ def _delay_note(samples: int, rate: int, compensated: bool) -> str:
     relation = "lags" if samples > 0 else "leads"
     note = f"estimate {relation} by {abs(samples)} samples ({abs(samples) / rate * 1000:.2f} ms) at {rate} Hz"
     return f"{note}: compensated" if compensated else note
+
+
+def _length_note(difference: float) -> str:
+    relation = "longer" if difference > 0 else "shorter"
+    return f"estimate {abs(difference) * 1000:.1f} ms {relation} than the reference: cropped to the shorter"
+
+
+def _clipping_note(role: str, signal: Audio) -> str:
+    clipped = count_clipped(signal)
+    return f"{role}: {clipped} samples at or beyond full scale" if clipped else ""
 
 
 def _as_16_bits(signal: Audio) -> Audio:

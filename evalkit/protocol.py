@@ -78,6 +78,8 @@ class Protocol:
         max_mismatch: the part of the longer signal that may be missing from the shorter; beyond it (and 0.1 s) the
             pair is refused, since that is a wrong file or a wrong sample rate.
         resampler: of all metrics.
+        version: of the code that does it (evalkit/pair.py, evalkit/delay.py): raised when equal settings may give
+            other signals or notes.
     """
 
     name: str
@@ -90,6 +92,7 @@ class Protocol:
     max_mismatch: float = 0.1
     # torchaudio's defaults, written out so that a new release cannot change scores; published scripts use them.
     resampler: Resampler = Resampler(lowpass_filter_width=6, rolloff=0.99, method="sinc_interp_hann")
+    version: int = 1
 
     @property
     def label(self) -> str:

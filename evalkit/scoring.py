@@ -14,6 +14,7 @@ from joblib.externals.loky import ProcessPoolExecutor, get_reusable_executor
 from joblib.externals.loky.process_executor import BrokenProcessPool
 
 from evalkit.cache import Cache
+from evalkit.metrics import load_metric, version_on
 from evalkit.pair import Pair, PairScorer, Score
 from evalkit.protocol import Protocol
 
@@ -59,22 +60,21 @@ class Scorer:
                     yield self._collect(in_hand.popleft())
             while in_hand:
                 yield self._collect(in_hand.popleft())
-        finally:
-            for job in in_hand:
-                if job.future is not None:
-                    job.future.cancel()
+        except BaseException:
+            if in_hand:  # what they are doing is wanted no more, and a metric that hangs would keep the process
+                self._pool().shutdown(wait=False, kill_workers=True)
+            raise
 
     def _submit(self, pair: Pair, metrics: Sequence[str]) -> _Job:
         if pair.unreadable:
-            failed = {name: Score(name, None, "failed", pair.unreadable, 0.0) for name in metrics}
-            return _Job(pair, metrics, failed, None)
-        known = PairScorer(pair, self.protocol, self.cache, self.device).cached(metrics)
+            scorer = PairScorer(pair, self.protocol)
+            return _Job(pair, metrics, {name: scorer.score(name) for name in metrics}, None)
+        known = self._cached(pair, metrics)
         missing = [name for name in metrics if name not in known]
         future: Future[list[Score]] | None = None
         while missing and future is None:
-            pool = get_reusable_executor(self.workers, timeout=IDLE_SECONDS, env=ONE_THREAD)
             try:
-                future = pool.submit(_score, self, pair, missing)
+                future = self._pool().submit(_score, self, pair, missing)
             except BrokenProcessPool:
                 continue  # it broke since the last call; the next one starts another
         return _Job(pair, metrics, known, future)
@@ -86,8 +86,15 @@ class Scorer:
                 scores |= {score.metric: score for score in job.future.result()}
             except BrokenProcessPool:
                 # All pairs in hand end like this, and which of them did it is not known.
+                scores |= self._cached(job.pair, job.metrics)
                 scores |= self._score_alone(job.pair, [name for name in job.metrics if name not in scores])
         return job.pair, [scores[name] for name in job.metrics]
+
+    def _pool(self) -> ProcessPoolExecutor:
+        return get_reusable_executor(self.workers, timeout=IDLE_SECONDS, env=ONE_THREAD)
+
+    def _cached(self, pair: Pair, metrics: Sequence[str]) -> dict[str, Score]:
+        return PairScorer(pair, self.protocol, self.cache, self.device).cached(metrics)
 
     def _score_alone(self, pair: Pair, metrics: Sequence[str]) -> dict[str, Score]:
         scores: dict[str, Score] = {}
@@ -97,15 +104,17 @@ class Scorer:
                 start = time.perf_counter()
                 try:
                     scores[name] = pool.submit(_score, self, pair, [name]).result()[0]
-                except BrokenProcessPool:
+                except BrokenProcessPool as ended:
                     seconds = time.perf_counter() - start
-                    hung = seconds >= self.time_limit
+                    # The watchdog ends a process with 1, a crash does so by a signal.
+                    hung = seconds >= self.time_limit and "EXIT(1)" in str(ended)
                     reason = f"gave no score within {self.time_limit:g} s" if hung else "took its process down"
-                    scores[name] = Score(name, None, "failed", f"{name} {reason}", seconds)
+                    version = version_on(load_metric(name, self.device), self.device)
+                    scores[name] = Score(name, None, "failed", f"{name} {reason}", seconds, version)
                     pool.shutdown(wait=False)
                     pool = ProcessPoolExecutor(1, env=ONE_THREAD)
         finally:
-            pool.shutdown()
+            pool.shutdown(kill_workers=True)  # idle by now, or interrupted
         return scores
 
 
@@ -121,6 +130,8 @@ class _Job:
 
 def _score(scorer: Scorer, pair: Pair, metrics: Sequence[str]) -> list[Score]:
     """What a worker does: metric by metric, each within the time limit."""
+    if scorer.device != "cpu":
+        _full_precision()
     pair_scorer = PairScorer(pair, scorer.protocol, scorer.cache, scorer.device)
     scores = []
     with open(os.devnull, "w") as nowhere:
@@ -132,3 +143,11 @@ def _score(scorer: Scorer, pair: Pair, metrics: Sequence[str]) -> list[Score]:
             finally:
                 faulthandler.cancel_dump_traceback_later()
     return scores
+
+
+def _full_precision() -> None:
+    """A GPU rounds the factors of products to 10 bits unless told otherwise."""
+    import torch
+
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False

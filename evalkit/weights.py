@@ -127,7 +127,8 @@ def require_weights(name: str) -> tuple[Path, WeightFile]:
     """
     if (found := find_weights(name)) is None:
         places = " Or: ".join(
-            f"{file.url} ({file.length}, sha256 {file.sha256}) as {file.path}." for file in weight_files(name)
+            f"{file.url} ({file.length}, sha256 {file.sha256}) as {_below_home(file.path)}."
+            for file in weight_files(name)
         )
         raise Unavailable(
             f"{name}: the weights are missing. Fetch them: evalkit weights fetch {name}. By hand: {places}"
@@ -136,6 +137,12 @@ def require_weights(name: str) -> tuple[Path, WeightFile]:
     if file.size is not None and path.stat().st_size != file.size:
         check_weights(name, path, file)
     return found
+
+
+def _below_home(path: Path) -> str:
+    """`path` as it reads on any machine, where it lies in the home folder: tables are shown to others."""
+    home = Path.home()
+    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)
 
 
 def check_weights(name: str, path: Path, file: WeightFile) -> None:

@@ -116,6 +116,8 @@ def read_audio(path: str | os.PathLike[str], start: int = 0, frames: int = -1) -
         if not os.path.exists(path):
             raise AudioError(path, "no such file") from error
         raise AudioError(path, f"cannot be decoded: {_why(error)}") from error
+    except MemoryError as error:
+        raise AudioError(path, f"too large for memory: its header promises {wanted:,} samples") from error
     if len(channels) != wanted:
         raise AudioError(path, f"cut off: {len(channels)} of {wanted} samples could be decoded")
     samples = channels[:, 0].copy() if channels.shape[1] == 1 else channels.mean(axis=1, dtype=np.float32)

@@ -137,6 +137,8 @@ class TestPreparation:
         assert (score.status, score.detail) == ("ok", words)
         assert alone.detail == ""
         assert score_pair(pair(reference, estimate), names, PAPER)[0].detail == ""
+        longer = score_pair(pair(reference, whole[1000 - shift : 25_700 - shift]), names, PAPER)[0]
+        assert longer.detail == ""  # paper looks at neither
         for name in ("strict", "paper"):
             (score, _, alone) = score_pair(pair(reference, estimate), names, get_protocol(name, align=True))
             assert score.detail == f"{words}: compensated"
@@ -148,8 +150,9 @@ class TestPreparation:
         signal = babble()
         signal[5000:5010] = 1
         scores = score_pair(pair(signal, signal, note="estimate: mean of 2 channels"), seen[1], STRICT)
-        expected = "estimate: mean of 2 channels; estimate: 10 samples at or beyond full scale"
-        assert [score.detail for score in scores] == [expected] * 3
+        clipped = [f"{side}: 10 samples at or beyond full scale" for side in ("reference", "estimate")]
+        both = "; ".join(["estimate: mean of 2 channels", *clipped])
+        assert [score.detail for score in scores] == [both, both, f"estimate: mean of 2 channels; {clipped[1]}"]
 
     @pytest.mark.parametrize("protocol", [STRICT, PAPER])
     def test_another_duration_is_refused(self, seen: Any, protocol: Any) -> None:
@@ -194,6 +197,8 @@ class TestFailures:
             failing("Refuses", Unscorable("no voiced frame")),
             failing("Breaks", RuntimeError("network\nexploded")),
             failing("Own", Odd("of another package")),
+            failing("Leaves", SystemExit(0)),
+            failing("Half", ImportError("numpy.core.multiarray failed to import")),
             failing("NoWeights", Unavailable("weights missing: fetch them"), at="__init__"),
             failing("NoLibrary", ModuleNotFoundError("No module named 'speechmos'"), at="__init__"),
             register(type("NotFinite", (Mean,), {"score": lambda *_: float("nan")})),
@@ -204,12 +209,14 @@ class TestFailures:
             ("failed", "no voiced frame"),
             ("failed", "RuntimeError: network exploded"),
             ("failed", "Odd: of another package"),
+            ("failed", "SystemExit: 0"),
+            ("failed", "ImportError: numpy.core.multiarray failed to import"),
             ("unavailable", "weights missing: fetch them"),
             ("unavailable", "No module named 'speechmos'"),
             ("failed", "notfinite gave nan"),
             ("ok", ""),
         ]
-        assert [score.value is None for score in scores] == [True] * 6 + [False]
+        assert [score.value is None for score in scores] == [True] * 8 + [False]
 
     def test_a_faulty_reference_does_not_stop_a_metric_that_needs_none(self, register: Callable[[type], str]) -> None:
         name = register(type("Blind", (Mean,), {"needs_reference": False}))

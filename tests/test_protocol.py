@@ -16,6 +16,7 @@ from evalkit.protocol import PROTOCOLS, ProtocolError, Resampler, get_protocol
 OTHER: dict[str, Any] = {
     "name": "other", "signals": "pcm16", "checked": False, "aligned": True, "crop": "longer", "hop_seconds": 0.02,
     "max_delay_seconds": 0.1, "max_mismatch": 0.2, "resampler": Resampler(16, 0.9, "sinc_interp_kaiser"),
+    "version": 2,
 }  # fmt: skip
 
 

@@ -107,6 +107,46 @@ class TestScore:
             {score["metric"] for score in record["scores"]} == {"stoi", "si_sdr", "mel_distance"} for record in added
         )
 
+    def test_a_metric_left_out_for_once_is_kept(self, folders: Path, undrawn: None) -> None:
+        for metrics, added in (("stoi", 12), ("si_sdr", 12), ("stoi,si_sdr", 0), ("stoi", 0)):
+            before = len(journal(folders / "run")) if (folders / "run").exists() else 1
+            assert score(folders, "--metrics", metrics, "--no-cache").status == 0
+            assert len(journal(folders / "run")) == before + added
+            assert set(rows(folders / "run", "utterances")["metric"]) == set(metrics.split(","))
+
+    def test_what_an_earlier_call_left_is_replaced(self, folders: Path) -> None:
+        def example() -> float:
+            (path,) = (folders / "run" / "audio").glob("*/wav.flac")
+            return float(np.abs(soundfile.read(path)[0]).max())
+
+        for name in ("good", "bad"):
+            (folders / "out" / name).mkdir(parents=True)
+            (folders / name).rename(folders / "out" / name / "wav")
+        quiet = folders / "out" / "bad" / "wav" / "clip0.wav"
+        audio, rate = soundfile.read(quiet)
+        soundfile.write(quiet, audio / 4, rate)
+        peaks = []
+        for name in ("good", "bad", "good"):
+            arguments = (
+                "score",
+                folders / "originals",
+                folders / "out" / name / "wav",
+                "--out",
+                folders / "run",
+                *FAST,
+            )
+            assert evalkit(*arguments).status == 0
+            peaks.append(example())
+        assert peaks[0] == peaks[2] != peaks[1]
+        two = [f"{name}={folders / 'out' / name / 'wav'}" for name in ("good", "bad")]
+        assert evalkit("score", folders / "originals", *two, "--out", folders / "run", *FAST).status == 0
+        assert (folders / "run" / "tables" / "differences.md").exists()
+        assert (folders / "run" / "plots" / "differences.png").exists()
+        (folders / "run" / "plots" / "mine.png").write_bytes(b"")
+        assert evalkit("score", folders / "originals", two[0], "--out", folders / "run", *FAST).status == 0
+        assert not list((folders / "run").glob("*/differences*"))
+        assert (folders / "run" / "plots" / "mine.png").exists()
+
     def test_a_changed_file_is_scored_again(self, folders: Path, undrawn: None) -> None:
         assert score(folders).status == 0
         before = rows(folders / "run", "utterances").set_index(["system", "utterance", "metric"])["value"]
@@ -163,11 +203,38 @@ class TestPairing:
         frame = rows(folders / "run", "utterances")
         assert frame.set_index("utterance")["speaker"].to_dict() == {"clip0": "ann", "clip1": "bob"}
 
+    def test_a_folder_around_another_does_not_count_it(self, folders: Path, undrawn: None) -> None:
+        (folders / "originals").rename(folders / "good" / "originals")
+        outer = folders / "good"
+        outcome = evalkit("score", outer / "originals", outer, "--out", outer / "run", *FAST)
+        assert outcome.status == 0
+        before = rows(outer / "run", "utterances")
+        assert before.loc[(before["system"] == "good") & (before["metric"] == "si_sdr"), "value"].max() < 90
+        assert evalkit("score", outer / "originals", outer, "--out", outer / "run", *FAST).status == 0
+        assert len(rows(outer / "run", "utterances")) == len(before)  # its own examples are no estimates
+
+    def test_equal_names_in_subfolders(self, folders: Path, undrawn: None) -> None:
+        for name in ("originals", "good"):
+            for number, speaker in enumerate(("bdl", "slt")):
+                (folders / name / speaker).mkdir()
+                (folders / name / f"clip{number}.wav").rename(folders / name / speaker / "a0001.wav")
+        assert "have one name; give --pairs" in score(folders, estimates=("good",)).complaint
+        lines = [f"{speaker}/a0001.wav,{speaker}/a0001,{speaker}" for speaker in ("bdl", "slt")]
+        pairs = folders / "pairs.csv"
+        pairs.write_text("\n".join(["\ufeffreference,estimate,speaker", *lines, "clip2.wav,clip2.wav,x"]))
+        assert score(folders, "--pairs", pairs, estimates=("good",)).status == 0
+        frame = rows(folders / "run", "utterances").drop_duplicates("utterance")
+        assert frame.set_index("utterance")["speaker"].to_dict() == {
+            "bdl/a0001": "bdl", "slt/a0001": "slt", "clip2": "x",
+        }  # fmt: skip
+
     @pytest.mark.parametrize(("text", "words"), [
+        ("reference,estimate\n", "no estimate that it names is in"),
+        ("reference,estimate\nclip0,klip0\n", "no estimate that it names is in"),
         ("reference\nclip0\n", "columns reference and estimate are needed, found reference"),
         ("reference,estimate\nclip7,clip0\n", "line 2: no reference 'clip7'"),
         ("reference,estimate\nclip0,\n", "line 2: reference or estimate is empty"),
-        ("reference,estimate\nclip0,clip0\nclip0.wav,clip1\n", "line 3: a second reference called 'clip0'"),
+        ("reference,estimate\nclip0,clip0\nclip0.wav,clip1\n", "line 3: clip0.wav for the second time"),
     ])  # fmt: skip
     def test_a_mapping_file_that_is_none(self, folders: Path, text: str, words: str) -> None:
         (folders / "pairs.csv").write_text(text)
@@ -196,6 +263,16 @@ class TestPairing:
         assert "unknown protocol 'fast'; known: strict, paper" in score(folders, "--protocol", "fast").complaint
         assert "no such system; there are ground-truth, good, bad" in score(folders, "--baseline", "x").complaint
         assert not (folders / "run").exists()
+        assert "unknown metric ''" in score(folders, "--metrics", ",").complaint
+        assert "expected DIR or NAME=DIR" in score(folders, f"={other}").complaint
+        (folders / "latin").mkdir()
+        shutil.copy(folders / "good" / "clip0.wav", os.fsencode(folders / "latin") + b"/caf\xe9.wav")
+        assert "is no UTF-8" in score(folders, estimates=("latin",)).complaint
+        assert not (folders / "run").exists()
+        (folders / "good").rename(folders / "lr=0.001")
+        assert score(folders, estimates=("lr=0.001",)).status == 0
+        shutil.rmtree(folders / "run")
+        (folders / "lr=0.001").rename(folders / "good")
         named = (f"first={folders / 'good'}", f"second={other}")
         outcome = evalkit("score", folders / "originals", *named, "--out", folders / "run", *FAST)
         assert outcome.status == 0
@@ -243,6 +320,29 @@ class TestFaults:
         frame = rows(folders / "run", "utterances").set_index(["system", "utterance"])["detail"]
         assert set(frame["good", "clip2"]) == {"estimate: mean of 2 channels"}
         assert "clip2: estimate: mean of 2 channels" in outcome.out
+
+    def test_a_header_that_promises_too_much(self, folders: Path, undrawn: None) -> None:
+        path = folders / "good" / "clip2.flac"
+        soundfile.write(path, soundfile.read(folders / "good" / "clip2.wav")[0], RATE)
+        (folders / "good" / "clip2.wav").unlink()
+        raw = bytearray(path.read_bytes())
+        raw[21] |= 0x0F  # the upper bits of the number of samples
+        raw[22:26] = b"\xff\xff\xff\xf0"
+        path.write_bytes(raw)
+        assert score(folders).status == 1
+        ((case, reason),) = failed(folders).items()
+        assert case == ("good", "clip2")
+        assert "too large for memory" in reason or "cut off" in reason or "decoded" in reason
+
+    def test_problems_of_a_reference_are_told_as_its_own(self, folders: Path, undrawn: None) -> None:
+        path = folders / "originals" / "clip2.wav"
+        mono = soundfile.read(path)[0]
+        mono[1000:1010] = 1
+        soundfile.write(path, np.stack([mono, mono], 1), RATE, subtype="PCM_16")
+        assert score(folders).status == 0
+        details = rows(folders / "run", "utterances").set_index(["system", "utterance"])["detail"]
+        expected = "reference: mean of 2 channels; reference: 10 samples at or beyond full scale"
+        assert set(details["good", "clip2"]) == {expected}
 
     def test_a_lower_rate_is_scored(self, folders: Path, undrawn: None) -> None:
         import torch

@@ -175,6 +175,29 @@ def test_a_metric_that_hangs_is_one_failed_score(installed: None, workers: int) 
             assert (scores[1].status, scores[1].value) == ("ok", pair.estimate.size)
 
 
+def test_a_slow_crash_is_no_hang(installed: None) -> None:
+    """Starting its process may take longer than the limit."""
+    ((_, scores),) = score_pairs(pairs(666), ["deadly"], 1, time_limit=1)
+    assert (scores[0].status, scores[0].detail) == ("failed", "deadly took its process down")
+    assert scores[0].version == "1"
+
+
+def test_an_interruption_does_not_wait_for_a_metric_that_hangs(installed: None) -> None:
+    scored = score_pairs(pairs(10, 666, 30), ["length", "stuck"], 1, time_limit=200)
+    next(scored)
+    begun = time.monotonic()
+    scored.close()
+    scored = score_pairs(interrupted(), ["length", "stuck"], 1, time_limit=200)
+    with pytest.raises(KeyboardInterrupt):
+        next(scored)
+    assert time.monotonic() - begun < 60
+
+
+def interrupted() -> Iterator[Pair]:
+    yield from pairs(666)
+    raise KeyboardInterrupt
+
+
 def test_what_is_cached_needs_no_process(installed: None, tmp_path: Path) -> None:
     cache = Cache(tmp_path)
     first = values(score_pairs(pairs(10, 20), ["where", "length"], 1, cache=cache))

@@ -16,7 +16,16 @@ from numpy.typing import NDArray
 from evalkit.metrics.signals import Unavailable, Unscorable
 from q2d2.registry import Registry
 
-__all__ = ["METRICS", "Analysis", "Features", "Metric", "Unavailable", "Unscorable", "load_metric"]
+__all__ = [
+    "METRICS",
+    "Analysis",
+    "Features",
+    "Metric",
+    "Unavailable",
+    "Unscorable",
+    "load_metric",
+    "version_on",
+]
 
 METRICS = Registry(
     "metric",
@@ -122,3 +131,8 @@ def load_metric(name: str, device: str = "cpu") -> Metric:
     if hasattr(metric, "to"):
         metric.to(device)
     return metric
+
+
+def version_on(metric: Metric, device: str) -> str:
+    """The metric's version on `device`: a network on a GPU adds in another order, so its scores are others."""
+    return f"{metric.version}, {device}" if hasattr(metric, "to") and device != "cpu" else metric.version
