@@ -1,6 +1,6 @@
 """Scoring by the published procedure against `evalkit score`, cold and warm, on the same files in one run.
 
-    python -m benchmarks.scoring --root ~/corpora --out /tmp/scoring
+    python -m benchmarks.scoring --root ~/corpora
 
 Five folders of decoded audio are made from the references (24 kHz, 16 bits): 8- and 5-bit mu-law, noise at 20 and
 10 dB, a 3.4 kHz low-pass. The published procedure is that of the evaluation scripts of WavTokenizer and Q2D2: one
