@@ -180,7 +180,7 @@ def pair_notes(utterances: pd.DataFrame) -> list[str]:
         total = utterances.loc[utterances["system"] == system, "utterance"].nunique()
         first = rows.iloc[int(rows["detail"].str.len().to_numpy().argmax())]
         notes.append(
-            f"{system}, to be known of {rows['utterance'].nunique()} of {total} utterances (detail in the rows), "
+            f"{system}: remarks on {rows['utterance'].nunique()} of {total} utterances (detail in the rows), "
             f"such as {first['utterance']}: {first['detail']}."
         )
     return notes
