@@ -57,9 +57,11 @@ class Scorer:
             for pair, metrics in pairs:
                 in_hand.append(self._submit(pair, metrics))
                 if len(in_hand) >= 2 * self.workers:
-                    yield self._collect(in_hand.popleft())
+                    yield self._collect(in_hand[0])
+                    in_hand.popleft()
             while in_hand:
-                yield self._collect(in_hand.popleft())
+                yield self._collect(in_hand[0])
+                in_hand.popleft()
         except BaseException:
             if in_hand:  # what they are doing is wanted no more, and a metric that hangs would keep the process
                 self._pool().shutdown(wait=False, kill_workers=True)

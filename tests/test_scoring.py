@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -190,6 +191,19 @@ def test_an_interruption_does_not_wait_for_a_metric_that_hangs(installed: None) 
     scored = score_pairs(interrupted(), ["length", "stuck"], 1, time_limit=200)
     with pytest.raises(KeyboardInterrupt):
         next(scored)
+    assert time.monotonic() - begun < 60
+
+
+def test_nor_does_one_at_the_last_pair(installed: None) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in background jobs
+    threading.Timer(5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            list(score_pairs(pairs(666), ["stuck"], 1, time_limit=200))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    begun = time.monotonic()
+    get_reusable_executor(1).shutdown(wait=True)
     assert time.monotonic() - begun < 60
 
 
