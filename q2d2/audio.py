@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -120,13 +121,61 @@ def read_audio(path: str | os.PathLike[str], start: int = 0, frames: int = -1) -
         raise AudioError(path, f"too large for memory: its header promises {wanted:,} samples") from error
     if len(channels) != wanted:
         raise AudioError(path, f"cut off: {len(channels)} of {wanted} samples could be decoded")
-    samples = channels[:, 0].copy() if channels.shape[1] == 1 else channels.mean(axis=1, dtype=np.float32)
-    peak = np.abs(samples).max()  # NaN and infinity both survive max()
+    samples = _mono(channels)
+    peak = _finite_peak(path, samples)
+    if start == 0 and frames == -1:
+        _require_sound(path, peak)
+    return samples, rate
+
+
+def read_blocks(path: str | os.PathLike[str], seconds: float = 10.0) -> Iterator[np.ndarray]:
+    """Read a whole audio file block by block, so that one of any length fits into memory.
+
+    Several channels are averaged into one. The sample rate is the file's own (`read_header`).
+
+    Args:
+        path: the file.
+        seconds: of a block; the last may be shorter.
+
+    Yields:
+        float32 arrays of shape (samples,), together what `read_audio` returns.
+
+    Raises:
+        AudioError: as `read_audio`, as soon as it shows: silence only after the last block.
+    """
+    expected = read_header(path).frames
+    read, peak = 0, 0.0
+    try:
+        with soundfile.SoundFile(path) as file:
+            size = max(1, round(seconds * file.samplerate))
+            while len(channels := file.read(size, dtype="float32", always_2d=True)):
+                read += len(channels)
+                samples = _mono(channels)
+                peak = max(peak, _finite_peak(path, samples))
+                yield samples
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise AudioError(path, f"cannot be decoded: {_why(error)}") from error
+    if read != expected:
+        raise AudioError(path, f"cut off: {read} of {expected} samples could be decoded")
+    _require_sound(path, peak)
+
+
+def _mono(channels: np.ndarray) -> np.ndarray:
+    """(samples, channels) -> (samples,)."""
+    mono: np.ndarray = channels[:, 0].copy() if channels.shape[1] == 1 else channels.mean(axis=1, dtype=np.float32)
+    return mono
+
+
+def _finite_peak(path: str | os.PathLike[str], samples: np.ndarray) -> float:
+    peak = float(np.abs(samples).max())  # NaN and infinity both survive max()
     if not np.isfinite(peak):
         raise AudioError(path, f"{np.count_nonzero(~np.isfinite(samples))} samples are NaN or infinite")
-    if peak < SILENCE_PEAK and start == 0 and frames == -1:
+    return peak
+
+
+def _require_sound(path: str | os.PathLike[str], peak: float) -> None:
+    if peak < SILENCE_PEAK:
         raise AudioError(path, f"silent: peak {peak:.1e}, below {SILENCE_PEAK:.0e} (-80 dBFS)")
-    return samples, rate
 
 
 def _why(error: soundfile.LibsndfileError | OSError) -> str:

@@ -12,6 +12,8 @@ from q2d2.codec.config import CodecConfig
 
 FIRST_KERNEL, RESIDUAL_KERNEL, LAST_KERNEL = 7, 3, 7
 
+LSTMState = tuple[Tensor, Tensor]  # hidden and cell, each (layers, batch, channels)
+
 
 def reflect_pad(signal: Tensor, left: int, right: int) -> Tensor:
     """Reflect-pad (batch, channels, samples), also where the signal is shorter than the padding.
@@ -68,9 +70,13 @@ class SkipLSTM(nn.Module):
         self.lstm = nn.LSTM(channels, channels, layers)
 
     def forward(self, signal: Tensor) -> Tensor:
+        return self.advance(signal)[0]
+
+    def advance(self, signal: Tensor, state: LSTMState | None = None) -> tuple[Tensor, LSTMState]:
+        """Go on from the state after the frames before: together the chunks of a signal give what the whole gives."""
         frames_first = signal.permute(2, 0, 1)
-        output, _ = self.lstm(frames_first)
-        return (output + frames_first).permute(1, 2, 0)
+        output, state = self.lstm(frames_first, state)
+        return (output + frames_first).permute(1, 2, 0), state
 
 
 class Encoder(nn.Module):
