@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import multiprocessing
+import pickle
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +15,8 @@ import soundfile
 import torch
 
 from q2d2.audio import read_header
-from q2d2.training.segments import AudioFile, SegmentDataset, StepSampler, UnreadableCorpus, segment_loader
+from q2d2.training.manifest import AudioFile, Manifest, ManifestError, write_manifest
+from q2d2.training.segments import Segment, SegmentDataset, StepSampler, UnreadableCorpus, segment_loader
 
 RATE, SAMPLES = 8000, 1000
 NO_GAIN = (0.0, 0.0)
@@ -34,7 +38,7 @@ def files(tmp_path: Path) -> list[AudioFile]:
 
 
 def dataset_of(files: list[AudioFile], gain_db: tuple[float, float] = (-6.0, 3.0), seed: int = 0) -> SegmentDataset:
-    return SegmentDataset(files, RATE, SAMPLES, gain_db, seed)
+    return SegmentDataset(Manifest.of(files), RATE, SAMPLES, gain_db, seed)
 
 
 def test_an_item_depends_on_seed_and_index_alone(files: list[AudioFile]) -> None:
@@ -130,39 +134,136 @@ def test_an_unreadable_file_is_named_and_another_one_drawn(files: list[AudioFile
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_corpus_without_readable_files_is_an_error(files: list[AudioFile], workers: int) -> None:
+def test_a_corpus_without_readable_files_is_one_line(files: list[AudioFile], workers: int) -> None:
     for file in files:
         file.path.unlink()
-    loader = segment_loader(dataset_of(files), StepSampler(2, 0, 3), workers)
-    with pytest.raises(UnreadableCorpus, match=r"20 files in a row cannot be read, .*\.wav: no such file"):
-        next(iter(loader))
+    with pytest.raises(UnreadableCorpus, match=r"^20 files in a row cannot be read, .*\.wav: no such file$") as caught:
+        list(batches(dataset_of(files), StepSampler(2, 0, 3), workers))
+    assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match="no audio files to train on"):
         dataset_of([])
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_manifest_is_one_line(files: list[AudioFile], tmp_path: Path, workers: int) -> None:
+    write_manifest(tmp_path / "x.arrow", files)
+    whole = (tmp_path / "x.arrow").read_bytes()
+    frames = np.array([file.frames for file in files]).tobytes()
+    assert whole.count(frames) == 1
+    (tmp_path / "x.arrow").write_bytes(whole.replace(frames, bytes(len(frames))))
+    dataset = SegmentDataset(Manifest.open(tmp_path / "x.arrow"), RATE, SAMPLES, NO_GAIN, 0)
+    with pytest.raises(ManifestError, match=r"x\.arrow is damaged in its batch 0: .* Write it anew\.$") as caught:
+        list(batches(dataset, StepSampler(2, 0, 3), workers))
+    assert "\n" not in str(caught.value)
+
+
+class TestEpochs:
+    """Slots are drawn without replacement; constant files tell which one a segment is from."""
+
+    @pytest.fixture
+    def slots(self, tmp_path: Path) -> SegmentDataset:
+        """40 files, each exactly a segment long: so many slots, and the first sample is the file's number."""
+        files = [write(tmp_path / f"{i}.wav", np.full(SAMPLES, i / 64)) for i in range(40)]
+        return dataset_of(files, NO_GAIN)
+
+    @staticmethod
+    def drawn(dataset: SegmentDataset, indices: Any) -> list[int]:
+        return [round(64 * dataset[index].audio[0].item()) for index in indices]
+
+    def test_an_epoch_takes_every_slot_once_and_the_next_in_another_order(self, slots: SegmentDataset) -> None:
+        assert slots.slots == 40
+        first, second = self.drawn(slots, range(40)), self.drawn(slots, range(40, 80))
+        assert sorted(first) == sorted(second) == list(range(40))
+        assert first != second
+        assert first != list(range(40))
+
+    def test_ranks_and_accumulated_batches_share_an_epoch_without_duplicates(self, slots: SegmentDataset) -> None:
+        files = [
+            number
+            for rank in range(2)
+            for indices in StepSampler(8, 0, 5, rank, world_size=2, accumulate=2)
+            for number in self.drawn(slots, indices)
+        ]
+        assert sorted(files) == list(range(40))
+
+    def test_a_long_file_is_covered_by_an_epoch(self, tmp_path: Path) -> None:
+        ramp = np.linspace(0, 1, 50 * SAMPLES + SAMPLES // 2, endpoint=False)
+        dataset = dataset_of([write(tmp_path / "ramp.wav", ramp)], NO_GAIN)
+        assert dataset.slots == 50
+        places = sorted(dataset[index].audio[0].item() * len(ramp) / (len(ramp) - SAMPLES) for index in range(50))
+        assert [int(place * 50) for place in places] == list(range(50))  # one in each fiftieth
+        assert np.std(np.diff(places)) * 50 > 0.2  # at random within it
+
+    def test_a_corpus_shorter_than_a_segment_is_one_slot(self, tmp_path: Path) -> None:
+        dataset = dataset_of([write(tmp_path / "short.wav", noise(0.1))], NO_GAIN)
+        assert dataset.slots == 1
+        assert dataset[7].audio.shape == (SAMPLES,)
+
+    def test_files_of_other_rates_are_drawn_by_their_seconds(self, tmp_path: Path) -> None:
+        low = write(tmp_path / "low.wav", np.full(4 * RATE, 0.25))
+        high = write(tmp_path / "high.wav", np.full(4 * 3 * RATE, 0.5), 3 * RATE)
+        dataset = dataset_of([low, high], NO_GAIN)
+        middles = Counter(dataset[index].audio[SAMPLES // 2].item() > 0.4 for index in range(dataset.slots))
+        assert abs(middles[True] - middles[False]) <= 1
+
+
+def batches(dataset: SegmentDataset, sampler: StepSampler, workers: int) -> list[Segment]:
+    return list(segment_loader(dataset, sampler, workers, pin_memory=False))
+
+
+def assert_equal(one: list[Segment], other: list[Segment]) -> None:
+    for mine, yours in zip(one, other, strict=True):
+        assert torch.equal(mine.audio, yours.audio)
+        assert mine.problems == yours.problems
+
+
 def test_workers_change_nothing(files: list[AudioFile]) -> None:
     files[1].path.write_bytes(b"")
-    runs = [list(segment_loader(dataset_of(files), StepSampler(3, 2, 8), workers)) for workers in (0, 2)]
-    assert [len(run) for run in runs] == [6, 6]
-    assert any(batch.problems for batch in runs[0])
-    for one, other in zip(*runs, strict=True):
-        assert one.audio.shape == (3, SAMPLES)
-        assert torch.equal(one.audio, other.audio)
-        assert one.problems == other.problems
+    none, one, three = (batches(dataset_of(files), StepSampler(3, 2, 8), workers) for workers in (0, 1, 3))
+    assert len(none) == 6
+    assert all(batch.audio.shape == (3, SAMPLES) for batch in none)
+    assert any(batch.problems for batch in none)
+    assert_equal(none, one)
+    assert_equal(none, three)
 
 
-def test_sampler_goes_on_where_it_stopped() -> None:
-    whole = list(StepSampler(4, 0, 10))
-    assert list(StepSampler(4, 7, 10)) == whole[7:]
-    assert len(StepSampler(4, 7, 10)) == 3
-    assert list(StepSampler(4, 10, 10)) == []
-    assert list(itertools.chain(*whole)) == list(range(40))
+def test_a_copy_in_another_process_draws_the_same(files: list[AudioFile], tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path / "x.arrow", files)
+    dataset = SegmentDataset(manifest, RATE, SAMPLES, (-6.0, 3.0), 0)
+    packed = pickle.dumps(dataset)
+    assert len(packed) < 1000  # the path of the manifest, not its entries
+    expected = [dataset[index] for index in range(6)]
+    assert_equal(expected, [pickle.loads(packed)[index] for index in range(6)])
+    assert_equal(expected, [dataset_of(files)[index] for index in range(6)])  # in memory as from a file
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert_equal(expected, pool.map(dataset.__getitem__, range(6)))
 
 
-def test_ranks_share_the_indices_without_overlap() -> None:
-    ranks = [list(StepSampler(4, 0, 10, rank, 3)) for rank in range(3)]
-    drawn = [index for batches in ranks for batch in batches for index in batch]
-    assert sorted(drawn) == list(range(120))
-    # Step by step the ranks together draw what one process with three times the batch would.
-    together = [list(itertools.chain(*batches)) for batches in zip(*ranks, strict=True)]
-    assert together == list(StepSampler(12, 0, 10))
+class TestStepSampler:
+    def test_goes_on_where_it_stopped(self) -> None:
+        whole = list(StepSampler(4, 0, 10, accumulate=2))
+        assert list(StepSampler(4, 7, 10, accumulate=2)) == whole[14:]
+        assert len(StepSampler(4, 7, 10, accumulate=2)) == 6
+        assert list(StepSampler(4, 10, 10)) == []
+        assert list(itertools.chain(*whole)) == list(range(40))
+
+    @pytest.mark.parametrize(("world_size", "accumulate"), [(1, 1), (1, 6), (2, 1), (3, 2), (4, 3), (12, 1)])
+    def test_a_step_takes_the_same_indices_however_it_is_shared(self, world_size: int, accumulate: int) -> None:
+        ranks = [list(StepSampler(12, 3, 8, rank, world_size, accumulate)) for rank in range(world_size)]
+        assert all(len(micro) == 5 * accumulate for micro in ranks)
+        for step in range(5):
+            mine = slice(step * accumulate, (step + 1) * accumulate)
+            # In the order of one process with whole batches: micro-batch by micro-batch, in each rank by rank.
+            shares = itertools.chain(*zip(*(rank[mine] for rank in ranks), strict=True))
+            together = list(itertools.chain(*shares))
+            assert together == list(range((step + 3) * 12, (step + 4) * 12))
+
+    def test_what_cannot_be_shared_evenly_is_refused(self) -> None:
+        with pytest.raises(
+            ValueError, match=r"global batch of 16 .* 3 processes with 2 batches each: .* multiple of 6"
+        ):
+            StepSampler(16, 0, 1, 0, 3, 2)
+        with pytest.raises(ValueError, match="global batch of 0"):
+            StepSampler(0, 0, 1)
+        with pytest.raises(ValueError, match="rank 2 of 2"):
+            StepSampler(4, 0, 1, 2, 2)
