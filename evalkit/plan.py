@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,16 +13,17 @@ from rich.markup import escape
 from rich.table import Table
 
 from evalkit.datasets import Corpus, Utterance, load_corpus
+from evalkit.datasets.selection import select_manifest, select_utterances
 from evalkit.evaluation import Evaluation
-from evalkit.experiment import KNOWN_ANSWERS, CorpusRef, Experiment, ExperimentError
+from evalkit.experiment import KNOWN_ANSWERS, Experiment, ExperimentError
 from evalkit.metrics import METRICS
 from evalkit.protocol import get_protocol
 from q2d2.bottleneck import NullBottleneck, build_bottleneck
 from q2d2.checkpoints import CONFIG, find_checkpoint, read_description
 from q2d2.codec import Codec, CodecConfig, CodecOutput, codec_config
 from q2d2.training.loop import STATE
-from q2d2.training.losses import GeneratorLosses
-from q2d2.training.segments import AudioFile
+from q2d2.training.losses import ReconstructionLosses
+from q2d2.training.manifest import Manifest
 
 MAX_LEFT_OUT = 5
 
@@ -59,6 +58,7 @@ class Plan:
 
     Attributes:
         train, test: corpora; `train` is empty where nothing is trained.
+        train_manifest: the files of the training corpora that are trained on.
         test_utterances: those of the test corpus that are scored, sorted by id.
     """
 
@@ -66,7 +66,7 @@ class Plan:
     folder: Path
     systems: tuple[PlannedSystem, ...]
     train: tuple[Corpus, ...]
-    train_utterances: tuple[Utterance, ...]
+    train_manifest: Manifest
     test: Corpus
     test_utterances: tuple[Utterance, ...]
 
@@ -82,18 +82,13 @@ class Plan:
         return rates.pop() if len(rates) == 1 else None
 
     @property
-    def train_files(self) -> list[AudioFile]:
-        return [AudioFile(u.path, u.frames, u.sample_rate) for u in self.train_utterances]
-
-    @property
     def training(self) -> dict[str, Any]:
         """All that the trained systems depend on, in plain values: it must not change within a run's folder."""
         resolved = self.experiment.resolved()
-        files = [(u.id, u.frames, u.sample_rate) for u in self.train_utterances]
         return {
             "backbone": resolved["backbone"],
             "train": resolved["train"],
-            "files_sha256": hashlib.sha256(json.dumps(files).encode()).hexdigest(),
+            "files_sha256": self.train_manifest.digest,
             "bottleneck": {system.name: system.bottleneck for system in self.systems if system.checkpoint is None},
         }
 
@@ -137,15 +132,15 @@ def make_plan(experiment: Experiment, folder: Path) -> Plan:
     backbone = _backbone(experiment)
     systems = tuple(_plan_system(name, experiment, backbone) for name in experiment.systems)
     train: list[Corpus] = []
-    train_utterances: list[Utterance] = []
+    manifests: list[Manifest] = []
     if any(system.checkpoint is None for system in systems):
         _check_training(experiment, backbone)
         for ref in experiment.data.train:
             train.append(load_corpus(ref.name, ref.part, ref.root))
-            train_utterances += _limited(train[-1], ref)
+            manifests.append(select_manifest(train[-1], ref.limit))
     test = load_corpus(experiment.data.test.name, experiment.data.test.part, experiment.data.test.root)
-    test_utterances = tuple(_limited(test, experiment.data.test))
-    plan = Plan(experiment, folder, systems, tuple(train), tuple(train_utterances), test, test_utterances)
+    test_utterances = tuple(select_utterances(test, experiment.data.test.limit))
+    plan = Plan(experiment, folder, systems, tuple(train), Manifest.concat(manifests), test, test_utterances)
     _check_folder(plan)
     return plan
 
@@ -188,7 +183,8 @@ def _check_training(experiment: Experiment, backbone: CodecConfig) -> None:
     samples = round(settings.segment_seconds * backbone.sample_rate)
     nothing = torch.zeros(1, samples)
     try:
-        GeneratorLosses(backbone.sample_rate, settings.losses)(CodecOutput(nothing, nothing, nothing.sum()), nothing)
+        losses = ReconstructionLosses(backbone.sample_rate, settings.losses)
+        losses(CodecOutput(nothing, nothing, nothing.sum()), nothing)
     except (ValueError, RuntimeError) as error:
         raise ExperimentError(f"train.losses or train.segment_seconds: {error}") from error
     if settings.init_from:
@@ -237,20 +233,12 @@ def _notes(plan: Plan) -> tuple[str, ...]:
         notes.append(f"Left out, unusable: {shown}{f'; and {further} more' if further > 0 else ''}.")
     if plan.train:
         start = f"continuing from the backbone checkpoint {train.init_from}" if train.init_from else "from scratch"
-        seconds = sum(utterance.seconds for utterance in plan.train_utterances)
+        minutes = plan.train_manifest.seconds / 60
         notes.append(
             f"Every system was trained, {start}, for {train.steps:,} steps of {train.batch_size} x "
-            f"{train.segment_seconds:g} s on {seconds / 60:.1f} minutes of speech, seed {train.seed}."
+            f"{train.segment_seconds:g} s on {minutes:.1f} minutes of speech, seed {train.seed}."
         )
     return tuple(notes)
-
-
-def _limited(corpus: Corpus, ref: CorpusRef) -> Sequence[Utterance]:
-    """The first `limit` utterances of an order that does not depend on how ids are sorted or who speaks."""
-    if ref.limit is None or ref.limit >= len(corpus.utterances):
-        return corpus.utterances
-    by_digest = sorted(corpus.utterances, key=lambda u: hashlib.sha256(u.id.encode()).digest())
-    return sorted(by_digest[: ref.limit], key=lambda u: u.id)
 
 
 def show_plan(plan: Plan, console: Console) -> None:

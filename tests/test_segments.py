@@ -260,7 +260,7 @@ class TestStepSampler:
 
     def test_what_cannot_be_shared_evenly_is_refused(self) -> None:
         with pytest.raises(
-            ValueError, match=r"global batch of 16 .* 3 processes with 2 batches each: .* multiple of 6"
+            ValueError, match=r"global batch of 16 .* 3 processes with 2 batches each: .* of 6"
         ):
             StepSampler(16, 0, 1, 0, 3, 2)
         with pytest.raises(ValueError, match="global batch of 0"):

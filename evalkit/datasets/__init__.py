@@ -37,6 +37,7 @@ DATASETS = Registry(
         "libritts": "evalkit.datasets.libritts:open_corpus",
         "ljspeech": "evalkit.datasets.ljspeech:open_corpus",
         "folder": "evalkit.datasets.folder:open_corpus",
+        "manifest": "evalkit.datasets.manifest:open_corpus",
     },
 )
 
@@ -47,8 +48,8 @@ def load_corpus(name: str, part: str | None = None, root: Path | None = None) ->
     Args:
         name: a name in DATASETS.
         part: such as "test-clean"; None for the dataset's default.
-        root: the folder that holds the corpus, or the corpus folder itself; None for the environment variable
-            EVALKIT_<NAME>_ROOT. The `sample` corpus needs neither.
+        root: the folder that holds the corpus, or the corpus folder itself, or a manifest's file; None for the
+            environment variable EVALKIT_<NAME>_ROOT. The `sample` corpus needs neither.
 
     Raises:
         UnknownName: no such dataset.

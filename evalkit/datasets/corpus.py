@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from q2d2.audio import AudioError, Header, read_audio, read_header
 from q2d2.errors import UserError
+
+if TYPE_CHECKING:
+    from q2d2.training.manifest import Manifest
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 SUFFIXES = frozenset(
     {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64", ".rf64"}
@@ -60,28 +69,35 @@ class Corpus:
     Attributes:
         name, part: what was opened.
         root: the folder that holds the part.
-        utterances: sorted by id, ids unique.
+        utterances: sorted by id, ids unique; those of a manifest are made when they are asked for.
         problems: files left out, sorted by path.
         expected: number of utterances as published; None where there is no such number.
         notes: files that are used after an adaptation (several channels, another sample rate), sorted by path.
+        manifest: the index that the utterances are read from; None where their files have been looked into. It makes
+            a corpus of millions cheap to open, and names no speakers.
     """
 
     name: str
     part: str
     root: Path
-    utterances: tuple[Utterance, ...]
+    utterances: Sequence[Utterance]
     problems: tuple[Problem, ...]
     expected: int | None = None
     notes: tuple[Problem, ...] = ()
+    manifest: Manifest | None = None
 
     @property
     def seconds(self) -> float:
         """Seconds of usable audio."""
+        if self.manifest is not None:
+            return self.manifest.seconds
         return sum(utterance.seconds for utterance in self.utterances)
 
     @property
     def speakers(self) -> tuple[str, ...]:
         """The known speakers, sorted."""
+        if self.manifest is not None:
+            return ()
         return tuple(sorted({utterance.speaker for utterance in self.utterances if utterance.speaker is not None}))
 
     @property
@@ -134,6 +150,23 @@ def find_audio(folder: Path) -> Iterator[Path]:
                 yield Path(parent, name)
 
 
+def _nobody(done: int, total: int) -> None:
+    pass
+
+
+_header_watcher: ContextVar[Callable[[int, int], None]] = ContextVar("header_watcher", default=_nobody)
+
+
+@contextmanager
+def watching_headers(progress: Callable[[int, int], None]) -> Iterator[None]:
+    """While inside, `build_corpus` calls progress(headers read, headers in all), whichever dataset calls it."""
+    token = _header_watcher.set(progress)
+    try:
+        yield
+    finally:
+        _header_watcher.reset(token)
+
+
 def build_corpus(
     name: str,
     part: str,
@@ -162,8 +195,10 @@ def build_corpus(
                 f"{name}: two files have the id {after.id!r}: {before.path} and {after.path}. Remove one."
             )
 
-    with ThreadPoolExecutor(_THREADS) as pool:
-        outcomes = list(pool.map(_header_or_problem, (entry.path for entry in entries)))
+    outcomes = []
+    for outcome in map_in_threads(header_or_problem, (entry.path for entry in entries)):
+        outcomes.append(outcome)
+        _header_watcher.get()(len(outcomes), len(entries))
     left_out = list(problems)
     usable: list[tuple[Found, Header]] = []
     for entry, outcome in zip(entries, outcomes, strict=True):
@@ -200,17 +235,32 @@ def check_corpus(corpus: Corpus, progress: Callable[[int, int], None] | None = N
         progress: called with (files done, files in all).
     """
     problems = list(corpus.problems)
-    paths = [utterance.path for utterance in corpus.utterances]
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for done, problem in enumerate(pool.map(_decoding_problem, paths), start=1):
-            if problem is not None:
-                problems.append(problem)
-            if progress is not None:
-                progress(done, len(paths))
+    paths = (utterance.path for utterance in corpus.utterances)
+    for done, problem in enumerate(map_in_threads(_decoding_problem, paths), start=1):
+        if problem is not None:
+            problems.append(problem)
+        if progress is not None:
+            progress(done, len(corpus.utterances))
     return sorted(problems, key=lambda problem: problem.path)
 
 
-def _header_or_problem(path: Path) -> Header | Problem:
+def map_in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """Yield function(item) for each item in order, worked out by several threads, a few hundred items ahead at most."""
+    pool = ThreadPoolExecutor(_THREADS)
+    ahead: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            ahead.append(pool.submit(function, item))
+            if len(ahead) >= _THREADS * 32:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def header_or_problem(path: Path) -> Header | Problem:
+    """The header of a file, or what is the matter with it."""
     if path.suffix.lower() in UNREADABLE_SUFFIXES:
         return Problem(path, f"libsndfile cannot read {path.suffix} files; convert it to FLAC or WAV")
     try:
