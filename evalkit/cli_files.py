@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from evalkit.datasets import Problem
 
 data_app = typer.Typer(help="Download and inspect speech corpora.", no_args_is_help=True, rich_markup_mode=None)
 weights_app = typer.Typer(
@@ -51,6 +54,43 @@ def check_command(
         typer.echo(f"  {problem}")
     if problems or corpus.problems:
         raise typer.Exit(1)
+
+
+@data_app.command(
+    "index",
+    epilog="Examples:  evalkit data index librispeech:train-clean-100 librispeech:dev-clean -o train.arrow  |  "
+    "evalkit data index libritts:dev-clean@~/corpora ~/podcasts -o train.arrow  |  "
+    "evalkit data index files.csv -o train.arrow",
+)
+def index_command(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...",
+            help="Dataset (NAME, NAME:PART or NAME:PART@ROOT), folder, or CSV with the columns path and, if known, "
+            "frames and sample_rate.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write, such as train.arrow.")],
+) -> None:
+    """Write a manifest: an index of audio files that opens at once, for training on millions of them.
+
+    Headers are read once, here. Files that cannot be used are named and left out. Train on it with
+    data.train: [{name: manifest, root: train.arrow}].
+    """
+    from evalkit.datasets.index import index_bar, index_files
+
+    missing = 0
+    with index_bar() as (show_left_out, progress):
+
+        def left_out(problem: Problem) -> None:
+            nonlocal missing
+            missing += 1
+            show_left_out(problem)
+
+        manifest = index_files(out, sources, left_out, progress)
+    count = f"{len(manifest):,} file{'' if len(manifest) == 1 else 's'}"
+    typer.echo(f"{out}: {count}, {manifest.seconds / 3600:,.2f} hours; left out: {missing:,}")
 
 
 @weights_app.command("fetch", epilog="Example:  evalkit weights fetch utmos")
