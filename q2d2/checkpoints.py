@@ -1,10 +1,24 @@
-"""Codec checkpoints: a folder with codec.safetensors (weights) and codec.json (everything needed to build it)."""
+"""Codec checkpoints: a folder with codec.safetensors (weights) and codec.json (everything needed to build it).
+
+codec.json, format 1:
+    format: 1.
+    version: of the package that wrote it; older files lack it.
+    backbone: sizes, ratios and sample_rate in Hz, as `CodecConfig` takes them.
+    bottleneck: name and every option; for Q2D2 that is tiling, levels and gradient.
+    weights_sha256: of codec.safetensors.
+    side_files: optional, name: SHA-256 of further safetensors files in the folder that no codec needs to run.
+    metadata: how it came to be. From a training: settings, files, audio_seconds, and what the caller adds (the harness:
+        corpora, version with the commit, hardware). From an import: imported (see `q2d2.published_files`).
+"""
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +26,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from q2d2.bottleneck import build_bottleneck
+from q2d2 import __version__
+from q2d2.bottleneck import BOTTLENECKS, Bottleneck, build_bottleneck
 from q2d2.codec import Codec, CodecConfig
 from q2d2.errors import UserError
 
@@ -20,6 +35,8 @@ FORMAT = 1
 WEIGHTS, CONFIG = "codec.safetensors", "codec.json"
 PRETRAINED = Path(__file__).parent / "pretrained"
 BACKBONE = ("encoder", "decoder", "head")
+_PLAIN = (type(None), bool, int, float, str, tuple, list, dict)  # what JSON holds
+_SIDE_FILE = re.compile(r"\w[\w.-]*\.safetensors")
 
 
 class CheckpointError(UserError, ValueError):
@@ -27,7 +44,12 @@ class CheckpointError(UserError, ValueError):
 
 
 def save_codec(
-    codec: Codec, folder: Path, metadata: dict[str, Any] | None = None, dtype: torch.dtype | None = None
+    codec: Codec,
+    folder: Path,
+    metadata: dict[str, Any] | None = None,
+    dtype: torch.dtype | None = None,
+    side_files: Mapping[str, Mapping[str, torch.Tensor]] | None = None,
+    replace: bool = True,
 ) -> None:
     """Write `codec` to `folder`; the JSON file comes last, so that its presence means the checkpoint is whole.
 
@@ -36,24 +58,64 @@ def save_codec(
         folder: made if it does not exist.
         metadata: anything JSON can hold, for people and reports (training settings, data, scores).
         dtype: of the stored floating-point weights; by default as they are.
+        side_files: name of a safetensors file: its tensors, kept as they are beside the weights.
+        replace: False refuses a folder that holds another checkpoint.
+
+    Raises:
+        CheckpointError: `replace` is False and the folder holds another checkpoint.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {
         name: tensor.detach().cpu().to(dtype if dtype and tensor.is_floating_point() else tensor.dtype).contiguous()
         for name, tensor in codec.state_dict().items()
     }
-    weights = folder / (WEIGHTS + ".part")
-    weights.write_bytes(save(tensors))  # safetensors' own writer hides a full disk behind an error of its own
-    (folder / CONFIG).unlink(missing_ok=True)  # that of an older checkpoint
-    os.replace(weights, folder / WEIGHTS)
+    contents = {WEIGHTS: save(tensors)}  # safetensors' own writer hides a full disk behind an error of its own
+    contents |= {name: save(dict(side)) for name, side in (side_files or {}).items()}
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     described = {
         "format": FORMAT,
+        "version": __version__,
         "backbone": codec.config.to_dict(),
-        "bottleneck": codec.bottleneck.spec,
-        "weights_sha256": file_sha256(folder / WEIGHTS),
+        "bottleneck": full_spec(codec.bottleneck),
+        "weights_sha256": hashes.pop(WEIGHTS),
+        **({"side_files": hashes} if hashes else {}),
         "metadata": metadata or {},
     }
+    if not replace:
+        require_same(folder, described)
+    for name, content in contents.items():
+        (folder / (name + ".part")).write_bytes(content)
+    (folder / CONFIG).unlink(missing_ok=True)  # that of an older checkpoint
+    for name in contents:
+        os.replace(folder / (name + ".part"), folder / name)
     write_atomically(folder / CONFIG, json.dumps(described, indent=2) + "\n")
+
+
+def full_spec(bottleneck: Bottleneck) -> dict[str, Any]:
+    """`bottleneck.spec` with the options left out filled in, as JSON holds it: a later default changes nothing."""
+    options = inspect.signature(BOTTLENECKS.resolve(bottleneck.spec["name"])).parameters.values()
+    defaults = {option.name: option.default for option in options if isinstance(option.default, _PLAIN)}
+    spec: dict[str, Any] = json.loads(json.dumps({"name": bottleneck.spec["name"], **defaults, **bottleneck.spec}))
+    return spec
+
+
+def require_same(folder: Path, described: Mapping[str, Any]) -> None:
+    """Refuse to write the checkpoint `described` over another one.
+
+    Raises:
+        CheckpointError: `folder` holds a checkpoint with other weights, of another codec, or one that cannot be read.
+    """
+    if not (folder / CONFIG).exists():
+        return
+    try:
+        held = read_description(folder)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; choose another folder, or overwrite with --force") from error
+    for key in ("backbone", "bottleneck", "weights_sha256", "side_files"):
+        if held.get(key) != described.get(key):
+            raise CheckpointError(
+                f"{folder} holds another checkpoint ({key} differs): choose another folder, or overwrite with --force"
+            )
 
 
 def load_codec(source: str | Path) -> Codec:
@@ -124,7 +186,20 @@ def read_description(folder: Path) -> dict[str, Any]:
     missing = [key for key in ("backbone", "bottleneck", "weights_sha256", "metadata") if key not in described]
     if missing:
         raise CheckpointError(f"{folder / CONFIG} lacks {', '.join(missing)}")
+    for name in described.get("side_files", {}):
+        if not _SIDE_FILE.fullmatch(name):  # it may come from the network, and is joined to a path
+            raise CheckpointError(f"{folder / CONFIG}: side file {name!r}: expected the name of a safetensors file")
     return described
+
+
+def read_side_file(folder: Path, name: str) -> dict[str, torch.Tensor] | None:
+    """The tensors of a side file as they were saved; None where the checkpoint has none of this name.
+
+    Raises:
+        CheckpointError: the checkpoint's JSON file or the side file is damaged.
+    """
+    expected = read_description(folder).get("side_files", {}).get(name)
+    return None if expected is None else _read_tensors(folder / name, expected)
 
 
 def _backbone(folder: Path, described: dict[str, Any]) -> CodecConfig:
@@ -142,15 +217,31 @@ def _load_state(module: torch.nn.Module, state: dict[str, torch.Tensor], folder:
 
 
 def _read_weights(folder: Path, described: dict[str, Any]) -> dict[str, torch.Tensor]:
-    expected = described["weights_sha256"]
-    try:
-        found = file_sha256(folder / WEIGHTS)
-        if found != expected:
-            raise CheckpointError(f"{folder / WEIGHTS} is damaged: sha256 {found}, {CONFIG} says {expected}")
-        tensors = load_file(folder / WEIGHTS)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{folder / WEIGHTS} cannot be read: {error}") from error
+    tensors = _read_tensors(folder / WEIGHTS, described["weights_sha256"])
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+
+
+def _read_tensors(path: Path, sha256: str) -> dict[str, torch.Tensor]:
+    verify_file(path, sha256)
+    try:
+        tensors: dict[str, torch.Tensor] = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    return tensors
+
+
+def verify_file(path: Path, sha256: str) -> None:
+    """Compare a checkpoint's file with the SHA-256 that its JSON file notes.
+
+    Raises:
+        CheckpointError: it cannot be read or is another.
+    """
+    try:
+        found = file_sha256(path)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    if found != sha256:
+        raise CheckpointError(f"{path} is damaged: sha256 {found}, {CONFIG} says {sha256}")
 
 
 def file_sha256(path: Path) -> str:

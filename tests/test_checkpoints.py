@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 from collections.abc import Callable
@@ -12,16 +13,20 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import q2d2
 from q2d2 import checkpoints
+from q2d2.bottleneck import BOTTLENECKS as REGISTRY
 from q2d2.bottleneck import build_bottleneck
 from q2d2.checkpoints import (
     CONFIG,
     WEIGHTS,
     CheckpointError,
     find_checkpoint,
+    full_spec,
     load_backbone,
     load_codec,
     read_description,
+    read_side_file,
     save_codec,
     write_atomically,
 )
@@ -59,7 +64,7 @@ def test_saved_codec_loads_to_the_bit(bottleneck: str, tmp_path: Path) -> None:
     save_codec(codec, tmp_path / "deep" / "folder", {"note": "ü"})
     loaded = load_codec(tmp_path / "deep" / "folder")
     assert not loaded.training
-    assert loaded.bottleneck.spec == codec.bottleneck.spec
+    assert loaded.bottleneck.spec == full_spec(codec.bottleneck)
     assert loaded.config == codec.config
     assert loaded.state_dict().keys() == codec.state_dict().keys()
     for name, tensor in codec.state_dict().items():
@@ -68,6 +73,79 @@ def test_saved_codec_loads_to_the_bit(bottleneck: str, tmp_path: Path) -> None:
     assert torch.equal(codec(audio).audio, loaded(audio).audio)
     assert read_description(tmp_path / "deep" / "folder")["metadata"] == {"note": "ü"}
     assert sorted(os.listdir(tmp_path / "deep" / "folder")) == [CONFIG, WEIGHTS]
+
+
+@pytest.mark.parametrize("bottleneck", BOTTLENECKS)
+def test_description_names_every_option(bottleneck: str, tmp_path: Path) -> None:
+    """A default that changes later changes no checkpoint."""
+    codec = trained(bottleneck)
+    save_codec(codec, tmp_path)
+    spec = read_description(tmp_path)["bottleneck"]
+    cls = REGISTRY.resolve(bottleneck)
+    assert list(spec) == ["name", *(option for option in inspect.signature(cls).parameters if option != "dim")]
+    assert spec.items() >= json.loads(json.dumps(codec.bottleneck.spec)).items()
+
+
+def test_description_says_what_the_codec_is(tmp_path: Path) -> None:
+    codec = Codec(SMALL, build_bottleneck("q2d2", SMALL.dimension))
+    save_codec(codec, tmp_path, {"corpora": ["sample/train"]})
+    described = read_description(tmp_path)
+    assert described["version"] == q2d2.__version__
+    assert described["backbone"]["sample_rate"] == 8000
+    assert described["backbone"]["ratios"] == [2, 2]
+    assert described["bottleneck"]["tiling"] == "rhombic"
+    assert described["bottleneck"]["levels"] == [9, 9, 7, 7, 7, 7]
+    assert described["metadata"]["corpora"] == ["sample/train"]
+    assert "side_files" not in described
+
+
+def test_files_of_an_older_version_load(folder: Path) -> None:
+    """Without version, and with the options alone that were given."""
+    described = json.loads((folder / CONFIG).read_text())
+    del described["version"]
+    described["bottleneck"] = {"name": "q2d2", **BOTTLENECKS["q2d2"]}
+    (folder / CONFIG).write_text(json.dumps(described))
+    assert load_codec(folder).bottleneck.spec == described["bottleneck"]
+
+
+def test_side_files_are_kept_to_the_bit_and_compared(tmp_path: Path) -> None:
+    tensors = {"a": torch.randn(3), "b": torch.arange(4)}
+    save_codec(trained("q2d2"), tmp_path, dtype=torch.float16, side_files={"more.safetensors": tensors})
+    kept = read_side_file(tmp_path, "more.safetensors")
+    assert kept is not None
+    assert kept.keys() == tensors.keys()
+    assert all(torch.equal(kept[name], tensor) for name, tensor in tensors.items())
+    assert read_side_file(tmp_path, "other.safetensors") is None
+    load_codec(tmp_path)
+    (tmp_path / "more.safetensors").write_bytes(b"?")
+    with pytest.raises(CheckpointError, match=r"more\.safetensors is damaged: sha256"):
+        read_side_file(tmp_path, "more.safetensors")
+    (tmp_path / "more.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"more\.safetensors cannot be read"):
+        read_side_file(tmp_path, "more.safetensors")
+    load_codec(tmp_path)  # which needs none
+
+
+@pytest.mark.parametrize("name", ["../x.safetensors", "/x.safetensors", "x.json", "", "a/x.safetensors"])
+def test_side_files_lie_in_the_folder(folder: Path, name: str) -> None:
+    described = json.loads((folder / CONFIG).read_text()) | {"side_files": {name: "0" * 64}}
+    (folder / CONFIG).write_text(json.dumps(described))
+    with pytest.raises(CheckpointError, match=r"side file .*: expected the name of a safetensors file"):
+        load_codec(folder)
+
+
+def test_another_checkpoint_is_kept_on_demand(folder: Path) -> None:
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    save_codec(trained("q2d2"), folder, {"steps": 7}, replace=False)  # the same
+    for other, message in (("vq", "bottleneck differs"), ("q2d2", "weights_sha256 differs")):
+        with pytest.raises(CheckpointError, match=rf"holds another checkpoint \({message}\): choose another folder"):
+            save_codec(trained(other, seed=1), folder, replace=False)
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    (folder / CONFIG).write_text("{")
+    with pytest.raises(CheckpointError, match=r"cannot be read: .*choose another folder"):
+        save_codec(trained("q2d2"), folder, replace=False)
+    save_codec(trained("vq"), folder)
+    assert load_codec(folder).bottleneck.spec["name"] == "vq"
 
 
 def test_half_precision_files_load_as_float32(tmp_path: Path) -> None:

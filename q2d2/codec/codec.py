@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -42,6 +43,24 @@ class Codec(nn.Module):
         self.bottleneck = bottleneck
         self.decoder = Decoder(config)
         self.head = ISTFTHead(config.decoder_dim, config.hop_length)
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, revision: str | None = None) -> Codec:
+        """Load a codec in float32 and eval mode, on the CPU.
+
+        Args:
+            source: a checkpoint folder, the name of one that ships, or OWNER/NAME on the Hugging Face hub, which is
+                downloaded once and cached.
+            revision: branch, tag or commit on the hub; a commit gives the same weights ever after. None: main.
+
+        Raises:
+            CheckpointError: there is none, or it is damaged.
+            HubError: the hub has none, cannot be reached or refuses.
+        """
+        from q2d2.checkpoints import load_codec  # it imports this module
+        from q2d2.hub import locate
+
+        return load_codec(locate(source, revision))
 
     @property
     def sample_rate(self) -> int:
