@@ -45,7 +45,10 @@ class PositionAttention(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         normed = self.norm(features)
-        query, key, value = (layer(normed).transpose(1, 2).unsqueeze(1) for layer in (self.q, self.k, self.v))
+        # Contiguous: only then torch attends without the matrix of all pairs of frames, in memory linear in their number.
+        query, key, value = (
+            layer(normed).transpose(1, 2).contiguous().unsqueeze(1) for layer in (self.q, self.k, self.v)
+        )
         attended = F.scaled_dot_product_attention(query, key, value).squeeze(1).transpose(1, 2)
         return features + self.proj_out(attended)
 
