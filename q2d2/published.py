@@ -81,7 +81,7 @@ def load_published(codec: Codec, state: Mapping[str, Tensor]) -> dict[str, Tenso
     The tiling and levels of Q2D2 are not in the file: `codec` has to be built with the right ones.
 
     Returns:
-        The entries that `codec` does not use, as `export_state` takes them.
+        Copies of the entries that `codec` does not use, as `export_state` takes them.
 
     Raises:
         CheckpointMismatch: an entry is missing, unknown, no float32 or of another shape, the codebook was never
@@ -99,7 +99,7 @@ def load_published(codec: Codec, state: Mapping[str, Tensor]) -> dict[str, Tenso
     with torch.no_grad():
         for name, tensor in published_state(codec).items():
             tensor.copy_(given[name])
-    return {name: given[name] for name in unused_shapes(codec)}
+    return {name: given[name].clone() for name in unused_shapes(codec)}
 
 
 def export_state(codec: Codec, unused: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:

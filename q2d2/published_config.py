@@ -220,7 +220,7 @@ class _Reader:
     def _q2d2(self, extractor: _Arguments) -> dict[str, Any]:
         known = ", ".join(TILINGS)
         published = extractor.take("vq_type", f"one of {known}")
-        if published not in TILINGS:
+        if not isinstance(published, str) or published not in TILINGS:
             close = difflib.get_close_matches(str(published), [*TILINGS, *TILINGS.values()], n=1)
             ours = {ours: theirs for theirs, ours in TILINGS.items()}
             hint = f" Did you mean {ours.get(close[0], close[0])!r}?" if close else ""

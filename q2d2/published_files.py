@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -166,11 +167,13 @@ def read_state(file: Path) -> dict[str, Tensor]:
         CheckpointError: no such file, damaged, no state dict in it, or objects beside the tensors.
     """
     try:
-        loaded: Any = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
+        file.open("rb").close()
     except OSError as error:
         raise CheckpointError(f"{file} cannot be read: {error.strerror or error}") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, IndexError) as error:
-        if classes := _foreign_classes(file):
+    try:
+        loaded: Any = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError) as error:
+        if classes := _foreign_classes(file, error):
             raise CheckpointError(_REFUSED.format(file=file, classes=", ".join(classes))) from error
         raise CheckpointError(f"{file} is damaged, or was not written by torch.save") from error
     state = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else None
@@ -187,9 +190,11 @@ _REFUSED = (
 )
 
 
-def _foreign_classes(file: Path) -> list[str]:
-    """The first few classes that a readable file names and `weights_only` does not allow."""
-    try:
-        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(file))[:3]
-    except Exception:  # only for the message; a damaged file fails here in any of a dozen ways
-        return []
+def _foreign_classes(file: Path, refusal: Exception) -> list[str]:
+    """Some of the classes that a file names and `weights_only` does not allow; none if that was not the matter."""
+    if zipfile.is_zipfile(file):
+        try:
+            return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(file))[:3]
+        except Exception:  # only for the message; a damaged file fails here in any of a dozen ways
+            return []
+    return re.findall(r"GLOBAL (\S+)", str(refusal))[:1]  # in the older format only the first is known

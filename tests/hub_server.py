@@ -13,8 +13,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+import pytest
+from huggingface_hub import constants
+from huggingface_hub.utils import disable_progress_bars
 
 TOKEN = "hf_of_this_test"
 Files = dict[str, bytes]
@@ -222,10 +227,21 @@ def _sibling(path: str, data: bytes) -> dict[str, Any]:
 
 
 @contextmanager
-def serving() -> Iterator[Hub]:
-    """An empty hub, running."""
+def hub_of_this_test(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """An empty hub, running; the user logged in, the cache empty and in `folder`.
+
+    Some of the settings huggingface_hub reads only when it is imported.
+    """
+    disable_progress_bars()
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # its protocol is not served here: git-lfs's is
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(folder / "no-token"))
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
     hub = Hub(("127.0.0.1", 0), Handler)
     hub.repositories, hub.blobs, hub.requests = {}, {}, []
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
     thread = threading.Thread(target=hub.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import torch
 from huggingface_hub import constants
-from huggingface_hub.utils import disable_progress_bars
 
 from q2d2.bottleneck import build_bottleneck
 from q2d2.checkpoints import CONFIG, WEIGHTS, CheckpointError, load_codec, read_description, save_codec
@@ -20,7 +19,7 @@ from q2d2.codec import Codec, CodecConfig
 from q2d2.errors import UserError
 from q2d2.hub import HubError, HubUnreachable, fetch, pull, push
 from q2d2.published_files import UNUSED
-from tests.hub_server import TOKEN, Hub, Repository, serving
+from tests.hub_server import Hub, Repository, hub_of_this_test
 
 SMALL = CodecConfig(
     sample_rate=8000, ratios=(2, 2), num_filters=2, dimension=8, lstm_layers=1, decoder_dim=64,
@@ -31,16 +30,7 @@ REPO = "me/codec"
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A hub, the user logged in, an empty cache. Some of these huggingface_hub reads only when it is imported."""
-    disable_progress_bars()
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # its protocol is not served here: git-lfs's is
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    monkeypatch.setenv("HF_TOKEN", TOKEN)
-    with serving() as running:
-        monkeypatch.setenv("HF_ENDPOINT", running.url)
+    with hub_of_this_test(tmp_path, monkeypatch) as running:
         yield running
 
 
