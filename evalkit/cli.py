@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from evalkit.cli_checkpoints import checkpoints_app
 from evalkit.cli_files import cache_app, data_app, weights_app
 from q2d2.errors import UserError
 
@@ -42,6 +43,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(checkpoints_app)
 app.add_typer(data_app, name="data")
 app.add_typer(weights_app, name="weights")
 app.add_typer(cache_app, name="cache")
