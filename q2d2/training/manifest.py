@@ -2,7 +2,8 @@
 
 On disk it is an Arrow IPC file of the columns path (bytes; relative to the manifest's folder unless absolute), frames
 (int64), sample_rate (int32, Hz) and end (float64: seconds from the start of the corpus to the end of the file). It is
-mapped into memory: opening reads only its footer, looking a file up reads a few pages, and processes share them.
+mapped into memory: opening reads only its footer, looking a file up reads a few pages, and processes share them. Pages
+are given back from time to time, so that memory stays flat while a whole epoch is drawn.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import hashlib
 import itertools
 import json
 import math
+import mmap
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
@@ -26,6 +28,8 @@ from q2d2.training.columns import SCHEMA, VERSION, AudioFile, BatchView, Cutter,
 __all__ = ["AudioFile", "Manifest", "ManifestError", "write_manifest"]
 
 _KEY = b"codec-bottlenecks.manifest"
+# The system maps 64 KiB at each touch, and a look-up touches a handful of places: some 20 MiB are held between.
+_LOOKUPS_HELD = 64
 _BEFORE_ONE = math.nextafter(1.0, 0.0)
 
 
@@ -161,6 +165,7 @@ class _Part:
         load: number -> record batch.
         batches: all batches of a list; None for a file.
         path: absolute path of the file; "" for a list.
+        mapping: of the file.
     """
 
     def __init__(
@@ -169,11 +174,14 @@ class _Part:
         load: Callable[[int], pa.RecordBatch],
         batches: list[pa.RecordBatch] | None = None,
         path: str = "",
+        mapping: mmap.mmap | None = None,
     ) -> None:
         self.summary = summary
         self._load = load
         self._batches = batches
         self._path = path
+        self._mapping = mapping
+        self._lookups = 0
         self._views: list[BatchView | None] = [None] * summary.num_batches
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -182,6 +190,9 @@ class _Part:
         return _hold, (self.summary, self._batches)
 
     def file(self, number: int, row: int) -> AudioFile:
+        self._lookups += 1
+        if self._mapping is not None and self._lookups % _LOOKUPS_HELD == 0 and hasattr(mmap, "MADV_DONTNEED"):
+            self._mapping.madvise(mmap.MADV_DONTNEED)  # they stay in the system's cache
         try:
             path, frames, rate = self._view(number).row(row)
         except ValueError as error:
@@ -213,11 +224,14 @@ class _Part:
 
 def _open(path: str) -> _Part:
     try:
+        with open(path, "rb") as file:
+            mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         # The columns are not compressed: threads would have nothing to do, and processes are forked from this one.
-        reader = pa.ipc.open_file(pa.memory_map(path), options=pa.ipc.IpcReadOptions(use_threads=False))
+        options = pa.ipc.IpcReadOptions(use_threads=False)
+        reader = pa.ipc.open_file(pa.py_buffer(mapping), options=options)
     except FileNotFoundError as error:
         raise ManifestError(f"{path}: there is no such manifest. `evalkit data index` writes one.") from error
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise ManifestError(f"{path} is no manifest, or is cut off: {_line(error)}. Write it anew.") from error
     described = (reader.schema.metadata or {}).get(_KEY)
     if described is None:
@@ -240,7 +254,7 @@ def _open(path: str) -> _Part:
             f"{path} is damaged: {reader.num_record_batches} batches cannot be its {summary.count:,} entries. "
             "Write it anew."
         )
-    return _Part(summary, reader.get_batch, path=path)
+    return _Part(summary, reader.get_batch, path=path, mapping=mapping)
 
 
 def _reopen(path: str, digest: str) -> _Part:
