@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,9 @@ from typer.core import TyperGroup
 
 from evalkit.cli_checkpoints import checkpoints_app
 from evalkit.cli_files import cache_app, data_app, weights_app
-from q2d2.errors import UserError
+from evalkit.cli_tokens import tokens_app
+from evalkit.cli_training import training_app
+from q2d2.errors import Stopped, UserError
 
 if TYPE_CHECKING:
     import torch
@@ -43,7 +46,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(training_app)
 app.add_typer(checkpoints_app)
+app.add_typer(tokens_app)
 app.add_typer(data_app, name="data")
 app.add_typer(weights_app, name="weights")
 app.add_typer(cache_app, name="cache")
@@ -239,6 +244,9 @@ def main() -> None:
     """Entry point: what the user can mend is one line and exit status 1, never a traceback."""
     try:
         app()
+    except Stopped as error:
+        typer.echo(f"evalkit: {error}", err=True)
+        sys.exit(128 + signal.SIGTERM)
     except UserError as error:
         sys.exit(f"evalkit: {error}")
     except OSError as error:  # a full disk, a folder that may not be written, a lost connection

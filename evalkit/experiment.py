@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -12,12 +10,11 @@ from typing import Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
-from q2d2.errors import UserError
-from q2d2.training.config import TrainConfig
+from q2d2.errors import UserError, did_you_mean
+from q2d2.training.config import TrainConfig, recipe_values
 
 BUILT_IN = files("evalkit") / "experiments"
 KNOWN_ANSWERS = ("ground-truth", "mulaw-8bit", "noise-10db")
-PRECISIONS = ("32-true", "bf16-mixed")
 BARE_NULL = 'null without quotes means "nothing" in YAML: write "null"'
 
 
@@ -139,24 +136,10 @@ class Experiment(_Strict):
             raise ValueError(f"listed twice: {', '.join(twice)}")
         return metrics
 
-    @field_validator("train")
+    @field_validator("train", mode="before")
     @classmethod
-    def _training_can_work(cls, train: TrainConfig) -> TrainConfig:
-        for name, value in vars(train).items():
-            if isinstance(value, float) and not math.isfinite(value):
-                raise ValueError(f"train.{name} is {value}: expected a finite number")
-        for name in ("warmup_steps", "num_workers", "weight_decay", "final_learning_rate", "seed"):
-            if getattr(train, name) < 0:
-                raise ValueError(f"train.{name} is {getattr(train, name)}: expected 0 or more")
-        if train.gradient_clip <= 0:
-            raise ValueError(f"train.gradient_clip is {train.gradient_clip}: expected a positive number")
-        if not all(0 <= beta < 1 for beta in train.betas):
-            raise ValueError(f"train.betas is {list(train.betas)}: expected 0 <= beta < 1")
-        if not -math.inf < train.gain_db[0] <= train.gain_db[1] < math.inf:
-            raise ValueError(f"train.gain_db is {list(train.gain_db)}: expected the lower end first")
-        if train.precision not in PRECISIONS:
-            raise ValueError(f"train.precision is {train.precision!r}: expected one of {', '.join(PRECISIONS)}")
-        return train
+    def _over_its_recipe(cls, train: Any) -> Any:
+        return recipe_values(train) if isinstance(train, dict) else train
 
     @model_validator(mode="after")
     def _baseline_is_a_system(self) -> Experiment:
@@ -186,12 +169,22 @@ def load_experiment(source: str, overrides: Sequence[str] = ()) -> Experiment:
         ExperimentError: not found, not YAML, an unknown key, or a value out of range.
     """
     values = _read_yaml(source)
-    for override in overrides:
+    # The recipe comes first, so that a single one of its losses can be set.
+    for override in sorted(overrides, key=lambda text: not text.startswith("train.recipe=")):
+        if isinstance(train := values.get("train") or {}, dict) and override.startswith("train.losses."):
+            values["train"] = _over_recipe(source, train)
         _apply(values, override)
     try:
         return Experiment.model_validate(values)
     except ValidationError as error:
         raise ExperimentError(f"experiment {source}: " + "; ".join(map(_describe, error.errors()))) from error
+
+
+def _over_recipe(source: str, train: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return recipe_values(train)
+    except ValueError as error:
+        raise ExperimentError(f"experiment {source}: {error}") from error
 
 
 def _read_yaml(source: str) -> dict[str, Any]:
@@ -208,7 +201,7 @@ def _read_yaml(source: str) -> dict[str, Any]:
     else:
         known = built_in_experiments()
         raise ExperimentError(
-            f"no experiment {source!r}.{_did_you_mean(source, known)} Built in: {', '.join(known)}; "
+            f"no experiment {source!r}.{did_you_mean(source, known)} Built in: {', '.join(known)}; "
             "or give the path of a YAML file."
         )
     try:
@@ -254,7 +247,7 @@ def _describe(error: Any) -> str:
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         known = _known_keys(error["loc"][:-1])
-        return f"{key} is not a known key.{_did_you_mean(str(error['loc'][-1]), known)} Known: {', '.join(known)}."
+        return f"{key} is not a known key.{did_you_mean(str(error['loc'][-1]), known)} Known: {', '.join(known)}."
     message = error["msg"].removeprefix("Value error, ")
     if message.startswith(f"{key}."):
         return message
@@ -269,8 +262,3 @@ def _known_keys(parents: Sequence[str | int]) -> list[str]:
         inner = get_args(kind)  # of dict[str, SystemSpec] and list[CorpusRef]
         kind = inner[-1] if inner else kind.model_fields[parent].annotation
     return list(kind.model_fields if issubclass(kind, BaseModel) else kind.__dataclass_fields__)
-
-
-def _did_you_mean(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""

@@ -21,9 +21,9 @@ from evalkit.protocol import get_protocol
 from q2d2.bottleneck import NullBottleneck, build_bottleneck
 from q2d2.checkpoints import CONFIG, find_checkpoint, read_description
 from q2d2.codec import Codec, CodecConfig, CodecOutput, codec_config
-from q2d2.training.loop import STATE
 from q2d2.training.losses import ReconstructionLosses
 from q2d2.training.manifest import Manifest
+from q2d2.training.state import STATE
 
 MAX_LEFT_OUT = 5
 

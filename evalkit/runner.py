@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import Any
 
 import numpy as np
@@ -10,17 +9,17 @@ import torch
 from rich.console import Console
 
 from evalkit.datasets import Utterance
-from evalkit.environment import code_version
 from evalkit.evaluation import digest, evaluate
 from evalkit.outputs import RunResult, ScoredSystem, scored_system, write_outputs
 from evalkit.plan import Plan, PlannedSystem
 from evalkit.scoring import Scorer
-from evalkit.speed import hardware_fingerprint, measure_rtf
+from evalkit.speed import measure_rtf
 from evalkit.store import RunStore
 from evalkit.systems import Audio, CodecSystem, System, anchors
+from evalkit.training import train_system
 from q2d2.audio import AudioError, read_audio
 from q2d2.checkpoints import load_codec, read_description
-from q2d2.training.loop import denormals_flushed, train
+from q2d2.training.loop import denormals_flushed
 
 
 @denormals_flushed()  # as in training: a call that trains and a later one that only scores must compute alike
@@ -55,20 +54,7 @@ def run(plan: Plan, console: Console, device: torch.device, scorer: Scorer) -> R
 
 
 def _train_or_load(plan: Plan, system: PlannedSystem, device: torch.device) -> tuple[dict[str, Any], CodecSystem]:
-    folder = system.checkpoint
-    if folder is None:
-        folder = train(
-            system.backbone, system.bottleneck, plan.train_files, plan.experiment.train,
-            plan.folder / "checkpoints" / system.name, name=system.name, device=device.type,
-            metadata={
-                "corpora": [f"{c.name}/{c.part}: {c.coverage}" for c in plan.train],
-                "version": code_version(),
-                "hardware": hardware_fingerprint(),
-            },
-        )  # fmt: skip
-        if (folder / "log.csv").is_file():  # a short training may end before its first row
-            (plan.folder / "training").mkdir(exist_ok=True)
-            shutil.copyfile(folder / "log.csv", plan.folder / "training" / f"{system.name}.csv")
+    folder = system.checkpoint or train_system(plan, system, device.type)
     described = read_description(folder)
     return described, CodecSystem(system.name, load_codec(folder), device, described["weights_sha256"])
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.metadata
 from collections.abc import Mapping
 from typing import Any
 
-from q2d2.errors import UserError
+from q2d2.errors import UserError, did_you_mean
 
 
 class UnknownName(UserError, ValueError):
@@ -47,8 +46,7 @@ class Registry:
         """
         targets = self._targets()
         if name not in targets:
-            close = difflib.get_close_matches(name, targets, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
+            hint = did_you_mean(name, targets)
             raise UnknownName(f"unknown {self.kind} {name!r}.{hint} Known: {', '.join(self.names())}.")
         return targets[name]
 

@@ -15,7 +15,6 @@ as its rows are 1 apart; it sticks out of the square by 1/4, and its mean is off
 
 from __future__ import annotations
 
-import difflib
 import math
 import numbers
 from abc import ABC, abstractmethod
@@ -25,6 +24,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from q2d2.errors import did_you_mean
 from q2d2.registry import UnknownName
 
 # Indices are formed in float32 before they become integers, and steps of 1/4 must stay exact there.
@@ -262,9 +262,7 @@ def build_tiling(name: str, lx: int, ly: int) -> Tiling:
         ValueError: a level is out of range, see `Tiling`.
     """
     if name not in TILINGS:
-        close = difflib.get_close_matches(name, TILINGS, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise UnknownName(f"unknown tiling {name!r}.{hint} Known: {', '.join(TILINGS)}.")
+        raise UnknownName(f"unknown tiling {name!r}.{did_you_mean(name, TILINGS)} Known: {', '.join(TILINGS)}.")
     return TILINGS[name](lx, ly)
 
 

@@ -25,6 +25,7 @@ TINY: dict[str, Any] = {
     },
     "data": {"train": [{"name": "sample", "part": "train"}], "test": {"name": "sample", "part": "test", "limit": 2}},
     "train": {
+        "recipe": "spectral",
         "steps": 12, "batch_size": 1, "segment_seconds": 0.1, "warmup_steps": 2, "checkpoint_every": 2, "log_every": 4,
         "num_workers": 1,
     },

@@ -18,17 +18,18 @@ from safetensors.torch import load_file
 from q2d2.audio import read_header
 from q2d2.checkpoints import CONFIG, WEIGHTS
 from q2d2.codec import CodecConfig
-from q2d2.training.config import TrainConfig
+from q2d2.training.config import SPECTRAL_LOSSES, train_config
 from q2d2.training.loop import train
-from q2d2.training.segments import AudioFile
+from q2d2.training.manifest import AudioFile, Manifest
 
 RATE = 8000
 SMALL = CodecConfig(
     sample_rate=RATE, ratios=(4, 4), num_filters=2, dimension=8, lstm_layers=1, decoder_dim=64,
     decoder_intermediate=32, decoder_layers=1,
 )  # fmt: skip
-SHORT = TrainConfig(
+SHORT = train_config(
     steps=24, batch_size=2, segment_seconds=0.2, learning_rate=2e-3, warmup_steps=4, ema_decay=0.9,
+    losses=SPECTRAL_LOSSES | {"mpd": 0.1, "mpd_features": 0.1}, spectral_steps=6, discriminator_width=0.02,
     checkpoint_every=8, log_every=2, num_workers=0, seed=3,
 )  # fmt: skip
 BOTTLENECKS: dict[str, dict[str, Any]] = {
@@ -73,14 +74,19 @@ def write_audio(folder: Path) -> None:
         soundfile.write(folder / f"{number}.wav", 0.15 * voice + 0.003 * hiss, RATE)
 
 
-def corpus(folder: Path) -> list[AudioFile]:
+def files_of(folder: Path) -> list[AudioFile]:
     headers = [(path, read_header(path)) for path in sorted(folder.glob("*.wav"))]
     return [AudioFile(path, header.frames, header.sample_rate) for path, header in headers]
 
 
-def train_one(audio: Path, folder: Path, bottleneck: str = "q2d2", **changes: Any) -> Path:
+def corpus(folder: Path) -> Manifest:
+    return Manifest.of(files_of(folder))
+
+
+def train_one(audio: Path, folder: Path, bottleneck: str | dict[str, Any] = "q2d2", **changes: Any) -> Path:
     config = dataclasses.replace(SHORT, **changes)
-    return train(SMALL, BOTTLENECKS[bottleneck], corpus(audio), config, folder, device="cpu")
+    described = BOTTLENECKS[bottleneck] if isinstance(bottleneck, str) else bottleneck
+    return train(SMALL, described, corpus(audio), config, folder, device="cpu")
 
 
 def rows(folder: Path) -> list[dict[str, str]]:

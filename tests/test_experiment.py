@@ -10,7 +10,6 @@ import pytest
 
 from evalkit.experiment import (
     KNOWN_ANSWERS,
-    PRECISIONS,
     Experiment,
     ExperimentError,
     built_in_experiments,
@@ -19,6 +18,7 @@ from evalkit.experiment import (
 from evalkit.plan import Plan, make_plan
 from q2d2.checkpoints import CheckpointError
 from q2d2.errors import UserError
+from q2d2.training.config import PRECISIONS, RECIPES, train_config
 from tests.command import TINY, write_experiment
 
 FROM_SCRATCH = Experiment.model_validate(TINY).train
@@ -55,7 +55,8 @@ class TestOverrides:
         [
             ("train.steps=7", lambda e: e.train.steps == 7),
             ("train.learning_rate=1e-3", lambda e: e.train.learning_rate == 1e-3),
-            ("train.losses.mel=2", lambda e: e.train.losses == {"mel": 2.0}),
+            ("train.losses.mel=2", lambda e: e.train.losses == RECIPES["spectral"]["losses"] | {"mel": 2.0}),
+            ("train.losses={mel: 2}", lambda e: e.train.losses == {"mel": 2.0}),
             ("data.test.root=/data=1", lambda e: e.data.test.root == Path("/data=1")),
             ("data.train.0.root=/data", lambda e: e.data.train[0].root == Path("/data")),
             ("data.train=[]", lambda e: e.data.train == []),
@@ -66,6 +67,20 @@ class TestOverrides:
     )
     def test_reach_every_depth(self, path: Path, override: str, read: Any) -> None:
         assert read(load_experiment(str(path), [override]))
+
+    @pytest.mark.parametrize("order", [1, -1])
+    def test_a_recipe_comes_before_single_losses_of_it(self, path: Path, order: int) -> None:
+        train = load_experiment(str(path), ["train.recipe=published", "train.losses.mpd=2"][::order]).train
+        assert train.losses == RECIPES["published"]["losses"] | {"mpd": 2.0}
+        assert train.faults == ("frozen_dac_discriminator", "two_generator_forwards")
+        assert train.gradient_clip is None
+        assert train.steps == 12  # the file's own values win over the recipe's
+
+    def test_corrected_is_the_recipe_where_none_is_named(self, tmp_path: Path) -> None:
+        nothing_said = write_experiment(tmp_path / "plain.yaml", train={"steps": 5})
+        assert load_experiment(str(nothing_said)).train == train_config("corrected", steps=5)
+        again = Experiment.model_validate(load_experiment(str(nothing_said), ["train.recipe=published"]).resolved())
+        assert again.train == train_config("published", steps=5)
 
     def test_later_ones_win(self, path: Path) -> None:
         assert load_experiment(str(path), ["train.steps=7", "train.steps=8"]).train.steps == 8
@@ -113,6 +128,11 @@ class TestMistakes:
             ("train.gain_db=[3, -6]", "train.gain_db is"),
             ("train.precision=fp8", "train.precision is 'fp8': expected one of 32-true"),
             ("train.ema_decay=1", "train.ema_decay is 1"),
+            ("train.recipe=publishd", "train.recipe is 'publishd': no such recipe. Did you mean 'published'?"),
+            ("train.faults=[frozen]", "train.faults is 'frozen': expected names among frozen_dac_discriminator"),
+            ("train.accumulate=0", "train.accumulate is 0"),
+            ("train.discriminator_width=2", "train.discriminator_width is 2"),
+            ("train.spectral_steps=-1", "train.spectral_steps is -1"),
             ("data.test.limit=0", "data.test.limit: Input should be greater than or equal to 1"),
             ("data.test=", "data.test: "),
             ("metrics=[]", "metrics: List should have at least 1 item"),

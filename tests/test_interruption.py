@@ -16,7 +16,7 @@ import pytest
 
 from evalkit.experiment import KNOWN_ANSWERS
 from q2d2.checkpoints import CONFIG
-from q2d2.training.loop import STATE
+from q2d2.training.state import STATE
 from tests.command import TINY, evalkit, write_experiment
 from tests.finished_run import Run, copied_run, finished_run, journal, leave_out_plots, rows
 

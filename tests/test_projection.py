@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from q2d2.bottleneck import build_bottleneck
 from q2d2.codec import SIZES
 from q2d2.projection import fit_projections
-from q2d2.training.config import TrainConfig
-from q2d2.training.loop import TrainingError, train
-from q2d2.training.segments import AudioFile
+from q2d2.training.config import train_config
+from q2d2.training.loop import train
+from q2d2.training.manifest import AudioFile, Manifest
+from q2d2.training.state import TrainingError
 
 DIM, RANK = 16, 4
 SPECS = [{"name": "q2d2", "tiling": "rhombic", "levels": [9] * RANK}, {"name": "fsq", "levels": [9] * RANK}]
@@ -69,10 +70,10 @@ def test_bottlenecks_with_codebooks_are_left_alone() -> None:
 
 def test_a_warm_start_that_cannot_be_fitted_is_one_line(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", torch.rand(16000).numpy() - 0.5, 16000)
-    config = TrainConfig(steps=1, batch_size=1, segment_seconds=0.5, init_from="tiny", num_workers=0)
+    config = train_config("spectral", steps=1, batch_size=1, segment_seconds=0.5, init_from="tiny", num_workers=0)
     wide = {"name": "fsq", "levels": [3] * 33}
     with pytest.raises(TrainingError, match="cannot start from tiny: cannot fit a projection of 32 to 33 channels"):
-        train(SIZES["tiny"], wide, [AudioFile(tmp_path / "a.wav", 16000, 16000)], config, tmp_path / "run")
+        train(SIZES["tiny"], wide, Manifest.of([AudioFile(tmp_path / "a.wav", 16000, 16000)]), config, tmp_path / "run")
 
 
 @pytest.mark.parametrize(("channels", "frames"), [(RANK, DIM - 1), (DIM + 1, 100)])

@@ -22,15 +22,18 @@ import torch
 from q2d2.checkpoints import CONFIG, WEIGHTS, read_description
 from q2d2.training import loop
 from q2d2.training.log import TrainingLog
-from q2d2.training.loop import STATE, TrainingError, train
-from q2d2.training.losses import GeneratorLosses
+from q2d2.training.loop import train
+from q2d2.training.losses import ReconstructionLosses
+from q2d2.training.manifest import Manifest
+from q2d2.training.state import STATE, TrainingError
+from q2d2.training.steps import StepLosses, Stepper
 from tests.small_training import (
     BOTTLENECKS,
     SHORT,
     SMALL,
     assert_same_run,
     audio_folder,
-    corpus,
+    files_of,
     rows,
     train_one,
     undisturbed_runs,
@@ -76,7 +79,7 @@ def arm(bottleneck: str) -> None:
 
     row = TrainingLog.row
     if bottleneck == "q2d2":  # within a step, after rows that no checkpoint covers
-        loop._step = at(14, loop._step)  # type: ignore[assignment]
+        Stepper.step = at(14, Stepper.step)  # type: ignore[method-assign]
     elif bottleneck == "vq":  # while the second checkpoint is written
         Path.write_bytes = at(2, Path.write_bytes, half_a_file)  # type: ignore[method-assign]
     elif bottleneck == "rvq":  # between the row of step 16 and its checkpoint
@@ -114,7 +117,7 @@ def test_a_run_stopped_while_saving_the_result_is_completed(
         with pytest.raises(KeyboardInterrupt):
             train_one(audio, tmp_path, "vq")
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "_step", stop)  # nothing is left to be computed
+        patch.setattr(Stepper, "step", stop)  # nothing is left to be computed
         train_one(audio, tmp_path, "vq")
     assert_same_run(tmp_path, undisturbed / "vq")
 
@@ -138,7 +141,7 @@ def test_other_settings_in_the_same_folder_are_named(audio: Path, tmp_path: Path
         train_one(audio, tmp_path, "vq", steps=8)
     config = dataclasses.replace(SHORT, steps=8)
     with pytest.raises(TrainingError, match=r"corpus\.files: 3 there, 2 wanted; corpus\.audio_seconds: 6\.0 there"):
-        train(SMALL, BOTTLENECKS["q2d2"], corpus(audio)[:2], config, tmp_path, device="cpu")
+        train(SMALL, BOTTLENECKS["q2d2"], Manifest.of(files_of(audio)[:2]), config, tmp_path, device="cpu")
 
 
 def test_a_damaged_state_is_named(audio: Path, tmp_path: Path) -> None:
@@ -159,7 +162,7 @@ def test_rows_after_the_checkpoint_and_a_cut_line_are_dropped(tmp_path: Path) ->
         ("", None),
     ):
         path.write_text(before)
-        with TrainingLog(tmp_path, "test", 4, 10):
+        with TrainingLog(tmp_path, "test", StepLosses({"mel": None}, {}), 4, 10):
             pass
         assert (path.read_text() if path.exists() else None) == after
 
@@ -167,16 +170,16 @@ def test_rows_after_the_checkpoint_and_a_cut_line_are_dropped(tmp_path: Path) ->
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(
     audio: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    forward, calls = GeneratorLosses.forward, 0
+    forward, calls = ReconstructionLosses.forward, 0
 
-    def poisoned(self: GeneratorLosses, *args: Any) -> dict[str, torch.Tensor]:
+    def poisoned(self: ReconstructionLosses, *args: Any) -> dict[str, torch.Tensor]:
         nonlocal calls
         calls += 1
         losses = forward(self, *args)
         return losses | {"mel": losses["mel"] * math.nan} if calls == 11 else losses
 
     with monkeypatch.context() as patch:
-        patch.setattr(GeneratorLosses, "forward", poisoned)
+        patch.setattr(ReconstructionLosses, "forward", poisoned)
         with pytest.raises(
             TrainingError, match=r"codec: a loss or weight was not finite at or shortly before step 12"
         ) as e:

@@ -12,7 +12,7 @@ import soundfile
 
 from evalkit.experiment import KNOWN_ANSWERS
 from evalkit.metrics import load_metric
-from q2d2.training.loop import STATE
+from q2d2.training.state import STATE
 from tests.command import TINY, evalkit, write_experiment
 from tests.finished_run import Run, copied_run, finished_run, journal, leave_out_plots, rows
 from tests.test_store import full_disk, held

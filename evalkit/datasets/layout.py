@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from evalkit.datasets.archive import Archive
 from evalkit.datasets.corpus import Corpus, DatasetError, Found, Problem, build_corpus, find_audio
+from q2d2.errors import did_you_mean
 
 
 def root_variable(name: str) -> str:
@@ -43,9 +43,7 @@ def require_part(name: str, part: str, parts: Mapping[str, object]) -> None:
         DatasetError: it is not; the message suggests the closest and lists all.
     """
     if part not in parts:
-        close = difflib.get_close_matches(part, parts, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise DatasetError(f"{name} has no part {part!r}.{hint} Parts: {', '.join(parts)}.")
+        raise DatasetError(f"{name} has no part {part!r}.{did_you_mean(part, parts)} Parts: {', '.join(parts)}.")
 
 
 def locate_part(name: str, root: Path, corpus_folder: str, part: str, parts: Mapping[str, object]) -> Path:

@@ -122,10 +122,11 @@ class Codec(nn.Module):
         return self.encoder(audio.unsqueeze(1))
 
     def _synthesize(self, quantized: Tensor) -> Tensor:
-        batch = quantized.shape[0]
-        # The published training draws the condition at random and evaluates with 0.
-        if self.training:
-            condition = torch.randint(self.config.num_embeddings, (batch, 1), device=quantized.device)
-        else:
-            condition = torch.zeros(batch, 1, dtype=torch.int64, device=quantized.device)
+        condition = self._condition(quantized.shape[0], quantized.device)
         return self.head(self.decoder(quantized, condition))
+
+    def _condition(self, batch: int, device: torch.device) -> Tensor:
+        """Which scale and shift the normalizations take, (batch, 1): drawn in training, 0 in evaluation, as published."""
+        if self.training:
+            return torch.randint(self.config.num_embeddings, (batch, 1), device=device)
+        return torch.zeros(batch, 1, dtype=torch.int64, device=device)

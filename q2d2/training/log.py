@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -14,6 +13,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Column
 from torch.utils.tensorboard import SummaryWriter
 
+from q2d2.training.steps import StepLosses
+
+# The column of what a discriminator itself lowers; its bare name is what the codec lowers.
+DISCRIMINATOR = "discriminator_{}"
+
 
 class TrainingLog:
     """Logs rows of scalars from `first_step` on; rows of an interrupted run beyond it are dropped first.
@@ -21,14 +25,19 @@ class TrainingLog:
     Args:
         folder: receives log.csv and TensorBoard's events.
         name: shown beside the progress bar.
+        columns: names of the losses that some row has; a row without one of them leaves its place empty.
         first_step, steps: range of the run, for the bar.
         enabled: False on all ranks but the first.
     """
 
-    def __init__(self, folder: Path, name: str, first_step: int, steps: int, enabled: bool = True) -> None:
+    def __init__(
+        self, folder: Path, name: str, columns: StepLosses[None], first_step: int, steps: int, enabled: bool = True
+    ) -> None:
         self.enabled = enabled
         if not enabled:
             return
+        taught = map(DISCRIMINATOR.format, columns.discriminators)
+        self.columns = ["step", *columns.codec, "total", *taught, "learning_rate", "seconds"]
         self.console = Console(stderr=True)
         self.path = folder / "log.csv"
         self._drop_rows_from(first_step)
@@ -63,20 +72,26 @@ class TrainingLog:
         if self.enabled:
             self.console.print(f"[yellow]warning:[/] {escape(text)}", highlight=False)
 
-    def row(self, step: int, losses: Mapping[str, float], learning_rate: float, seconds: float, rate: float) -> None:
-        """Log one row: `step` counts finished steps, `rate` is in steps per second."""
+    def row(self, step: int, losses: StepLosses[float], learning_rate: float, seconds: float, rate: float) -> None:
+        """Log one row: `step` counts finished steps, `rate` is steps per second, `total` is what the codec lowers."""
         if not self.enabled:
             return
-        values = {**losses, "total": sum(losses.values()), "learning_rate": learning_rate, "seconds": round(seconds, 3)}
+        values = {
+            **losses.codec,
+            "total": sum(losses.codec.values()),
+            **{DISCRIMINATOR.format(name): value for name, value in losses.discriminators.items()},
+            "learning_rate": learning_rate,
+            "seconds": round(seconds, 3),
+        }
         new = not self.path.exists()
         with self.path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, ["step", *values], lineterminator="\n")
+            writer = csv.DictWriter(file, self.columns, restval="", lineterminator="\n")
             if new:
                 writer.writeheader()
             writer.writerow({"step": step, **values})
         for name, value in values.items():
             self.tensorboard.add_scalar(name, value, step)
-        shown = " ".join(f"{name} {value:.3f}" for name, value in losses.items())
+        shown = " ".join(f"{name} {value:.3f}" for name, value in losses.codec.items())
         self.progress.update(self.task, completed=step, rate=f"{rate:.1f} it/s", losses=shown)
 
     def _drop_rows_from(self, first_step: int) -> None:

@@ -1,16 +1,12 @@
-"""The training loop: readable top to bottom, resumable to the bit.
+"""The training loop: readable top to bottom, resumable to the bit, on one process or many.
 
-Every random draw of step k is a function of (seed, k): the step's batch by `SegmentDataset`, everything inside the
-model by reseeding before the step. A checkpoint therefore holds no random state, and a run that was killed and
+Every random draw of step k is a function of (seed, k, rank): the step's segments by `SegmentDataset`, everything inside
+the model by reseeding before the step. A checkpoint therefore holds no random state, and a run that was killed and
 started again computes exactly what an undisturbed one would have.
 """
 
 from __future__ import annotations
 
-import io
-import json
-import os
-import pickle
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,26 +17,23 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.fabric import Fabric
-from lightning.fabric.wrappers import _FabricModule
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from q2d2.bottleneck import build_bottleneck
 from q2d2.checkpoints import CONFIG, find_checkpoint, load_backbone, read_description, save_codec
 from q2d2.codec import Codec, CodecConfig
-from q2d2.errors import UserError
+from q2d2.errors import Stopped
+from q2d2.training.adversarial import AdversarialLosses
 from q2d2.training.config import TrainConfig
 from q2d2.training.log import TrainingLog
-from q2d2.training.losses import GeneratorLosses
-from q2d2.training.segments import AudioFile, SegmentDataset, StepSampler, segment_loader
-
-STATE = "state.pt"
-# What may change between a run and its continuation, as no weight depends on it.
-WITHOUT_EFFECT = {"train.checkpoint_every", "train.log_every", "train.num_workers"}
-
-
-class TrainingError(UserError, RuntimeError):
-    """Training cannot go on; the message says what happened, where, and what is kept."""
+from q2d2.training.losses import ReconstructionLosses
+from q2d2.training.manifest import Manifest
+from q2d2.training.preemption import Preemption
+from q2d2.training.processes import gather, launch, others_may_fail, require_equal, state_tensors
+from q2d2.training.segments import SegmentDataset, StepSampler, segment_loader
+from q2d2.training.state import STATE, TrainingError, check_same, load_state, save_state
+from q2d2.training.steps import StepLosses, Stepper
 
 
 @contextmanager
@@ -61,7 +54,7 @@ def denormals_flushed() -> Iterator[None]:
 def train(
     backbone: CodecConfig,
     bottleneck: dict[str, Any],
-    files: Sequence[AudioFile],
+    corpus: Manifest,
     config: TrainConfig,
     folder: Path,
     *,
@@ -71,10 +64,12 @@ def train(
 ) -> Path:
     """Train a codec, or go on where an earlier call in the same folder stopped.
 
+    Under torchrun every process calls this alike; the folder must then lie where all of them see it.
+
     Args:
         backbone: sizes of encoder and decoder.
         bottleneck: {"name": registered name, **options}.
-        files: training corpus.
+        corpus: files to draw segments from.
         config: steps, losses, schedule and the rest.
         folder: receives state.pt while training, log.csv, tensorboard/ and, at the end, the checkpoint.
         name: shown in the progress bar.
@@ -85,32 +80,32 @@ def train(
         The folder, which holds a checkpoint for `q2d2.checkpoints.load_codec`.
 
     Raises:
+        Stopped: SIGTERM came; what was trained is saved.
         TrainingError: a loss or a weight is not finite, or the folder holds a run with other settings or data, or a
-            damaged state.
+            damaged state; another process is gone, or holds other weights.
         UnreadableCorpus: too many files in a row cannot be read.
         CheckpointError: `config.init_from` cannot be used.
         ValueError: a setting is out of range, or there are no files.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    audio_seconds = round(sum(file.frames / file.sample_rate for file in files), 1)
     settings: dict[str, Any] = {
         "backbone": backbone.to_dict(),
         "bottleneck": bottleneck,
         "train": config.to_dict(),
-        "corpus": {"files": len(files), "audio_seconds": audio_seconds},
+        "corpus": {"files": len(corpus), "audio_seconds": round(corpus.seconds, 1)},
     }
     if config.init_from:
         source = find_checkpoint(config.init_from)
         settings["init_weights_sha256"] = read_description(source)["weights_sha256"]
     if (folder / CONFIG).is_file():
-        _check_same(folder, read_description(folder)["metadata"].get("settings", {}), settings)
+        check_same(folder, read_description(folder)["metadata"].get("settings", {}), settings)
         (folder / STATE).unlink(missing_ok=True)
         return folder
 
-    fabric = Fabric(accelerator=_accelerator(device), devices=1, precision=config.precision)  # type: ignore[arg-type]
+    fabric = launch(device, config.precision)
     samples = round(config.segment_seconds * backbone.sample_rate)
-    dataset = SegmentDataset(files, backbone.sample_rate, samples, config.gain_db, config.seed)
-    _seed_everything(config.seed, step=-1)
+    dataset = SegmentDataset(corpus, backbone.sample_rate, samples, config.gain_db, config.seed)
+    _seed_everything(config.seed)
     options = dict(bottleneck)
     codec = Codec(backbone, build_bottleneck(options.pop("name"), backbone.dimension, **options))
     if config.init_from:
@@ -122,83 +117,123 @@ def train(
         except ValueError as error:
             raise TrainingError(f"{name} cannot start from {config.init_from}: {error}") from error
         codec.train()
+    judges = build_judges(config)
     averaged = AveragedModel(codec, multi_avg_fn=_moving_average(config.ema_decay))
-    optimizer: torch.optim.Optimizer = torch.optim.AdamW(
-        codec.parameters(), config.learning_rate, betas=config.betas, weight_decay=config.weight_decay, fused=True
-    )
-    objective = GeneratorLosses(backbone.sample_rate, config.losses)
-    fabric.to_device(objective)
     fabric.to_device(averaged)
     averaged.n_averaged = averaged.n_averaged.cpu()  # asked for in every step, where a GPU would be waited for
-    model, optimizer = fabric.setup(codec, optimizer)
+    stepper, parts = _set_up(fabric, config, backbone, codec, judges)
+    parts["averaged"] = averaged
 
-    first_step, seconds_before = _resume(folder, settings, codec, averaged, optimizer)
-    sampler = StepSampler(config.batch_size, first_step, config.steps, fabric.global_rank, fabric.world_size)
-    batches = iter(segment_loader(dataset, sampler, config.num_workers))
-
-    def save(step: int, seconds: float) -> None:
-        state = {
-            "settings": settings, "step": step, "seconds": seconds, "codec": codec.state_dict(),
-            "averaged": averaged.state_dict(), "optimizer": optimizer.state_dict(),
-        }  # fmt: skip
-        part = folder / (STATE + ".part")
-        contents = io.BytesIO()  # torch's own writer hides a full disk behind an error of its own
-        torch.save(state, contents)
-        part.write_bytes(contents.getbuffer())
-        os.replace(part, folder / STATE)
-
+    first_step, seconds_before = load_state(folder, settings, parts)
+    if len(gather(fabric, torch.tensor(first_step)).unique()) > 1:
+        raise TrainingError(f"{folder} is not the same for all processes: use storage that all machines share")
+    sampler = StepSampler(
+        config.batch_size, first_step, config.steps, fabric.global_rank, fabric.world_size, config.accumulate
+    )
+    kept = f"What was saved last is kept in {folder}; run the same command again to go on."
     started = time.monotonic()
     finite = torch.ones((), dtype=torch.bool, device=fabric.device)
-    with TrainingLog(folder, name, first_step, config.steps, fabric.is_global_zero) as log:
+    with (
+        others_may_fail(fabric, kept),
+        TrainingLog(folder, name, _columns(config, judges), first_step, config.steps, fabric.is_global_zero) as log,
+        Preemption() as preemption,
+    ):
+        on_gpu = fabric.device.type == "cuda"
+        batches = iter(segment_loader(dataset, sampler, config.num_workers, pin_memory=on_gpu))
         for step in range(first_step, config.steps):
-            batch = next(batches)
-            for problem in batch.problems:
-                log.problem(problem)
-            _seed_everything(config.seed, step)
+            audio = []
+            for _ in range(config.accumulate):
+                batch = next(batches)
+                for problem in batch.problems:
+                    log.problem(problem)
+                audio.append(batch.audio.to(fabric.device, non_blocking=True))
+            _seed_everything(config.seed, step, fabric.global_rank)
             learning_rate = config.learning_rate_at(step)
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate
-            losses = _step(fabric, model, optimizer, objective, fabric.to_device(batch.audio), config)
+            for optimizer in (stepper.codec_optimizer, stepper.judges_optimizer):
+                for group in optimizer.param_groups if optimizer else ():
+                    group["lr"] = learning_rate
+            losses = stepper.step(step, audio)
             averaged.update_parameters(codec)
             # Gathered on the device and looked at only when logging or saving, so that a GPU is never waited for.
-            finite &= torch.stack([loss.detach() for loss in losses.values()]).isfinite().all()
+            finite &= torch.stack([*losses.codec.values(), *losses.discriminators.values()]).isfinite().all()
 
             done = step + 1
-            saving = done % config.checkpoint_every == 0 or done == config.steps
+            stopping = preemption.due() and done < config.steps
+            saving = done % config.checkpoint_every == 0 or done == config.steps or stopping
             if saving:  # the gradient of a finite loss need not be finite, and what is saved must be good
-                finite &= torch.stack([weight.isfinite().all() for weight in codec.parameters()]).all()
+                weights = (*codec.parameters(), *judges.parameters())
+                finite &= torch.stack([weight.isfinite().all() for weight in weights]).all()
             if saving or done % config.log_every == 0:
-                values = {key: loss.item() for key, loss in losses.items()}
-                if not finite:
+                values = _everybodys_mean(fabric, losses)
+                if not gather(fabric, finite).all():
                     raise TrainingError(_non_finite_message(name, done, values, folder))
                 seconds = seconds_before + time.monotonic() - started
                 rate = (done - first_step) / (seconds - seconds_before)
                 if done % config.log_every == 0 or done == config.steps:
                     log.row(done, values, learning_rate, seconds, rate)
                 if saving:
-                    save(done, seconds)
+                    require_equal(fabric, state_tensors(codec), f"{name}: weights and codebooks after step {done}")
+                    if fabric.is_global_zero:
+                        save_state(folder, settings, done, seconds, parts)
+            if stopping:
+                raise Stopped(f"{name}: stopped by SIGTERM after step {done:,} of {config.steps:,}. {kept}")
 
-    final = averaged.module if config.ema_decay else codec
-    assert isinstance(final, Codec)
-    save_codec(final, folder, {"settings": settings, **settings["corpus"], **(metadata or {})})
-    (folder / STATE).unlink(missing_ok=True)
+        if fabric.is_global_zero:
+            final = averaged.module if config.ema_decay else codec
+            assert isinstance(final, Codec)
+            save_codec(final, folder, {"settings": settings, **settings["corpus"], **(metadata or {})})
+            (folder / STATE).unlink(missing_ok=True)
+        fabric.barrier()
     return folder
 
 
-def _step(
-    fabric: Fabric,
-    model: _FabricModule,
-    optimizer: torch.optim.Optimizer,
-    objective: GeneratorLosses,
-    audio: Tensor,
-    config: TrainConfig,
-) -> dict[str, Tensor]:
-    losses: dict[str, Tensor] = objective(model(audio), audio)
-    optimizer.zero_grad(set_to_none=True)
-    fabric.backward(torch.stack(list(losses.values())).sum())
-    fabric.clip_gradients(model, optimizer, max_norm=config.gradient_clip, error_if_nonfinite=False)
-    optimizer.step()
-    return losses
+def build_judges(config: TrainConfig) -> AdversarialLosses:
+    """The adversarial losses of a training, with the discriminators they need."""
+    frozen = ("dac",) if "frozen_dac_discriminator" in config.faults else ()
+    return AdversarialLosses(config.losses, config.discriminator_width, frozen)
+
+
+def _set_up(
+    fabric: Fabric, config: TrainConfig, backbone: CodecConfig, codec: Codec, judges: AdversarialLosses
+) -> tuple[Stepper, dict[str, Any]]:
+    """What makes steps, and the parts of it that a checkpoint holds."""
+    objective = ReconstructionLosses(backbone.sample_rate, config.losses)
+    fabric.to_device(objective)
+    fabric.to_device(judges)
+    model, codec_optimizer = fabric.setup(_compiled(codec, config), _optimizer(codec, config))
+    parts: dict[str, Any] = {"codec": codec, "optimizer": codec_optimizer}
+    taught, judges_optimizer = None, None
+    if judges.learning:
+        taught, judges_optimizer = fabric.setup(_compiled(judges, config), _optimizer(judges, config))
+        parts["discriminator_optimizer"] = judges_optimizer
+    if judges.weights:
+        parts["discriminators"] = judges.discriminators
+    return Stepper(fabric, config, model, codec_optimizer, objective, judges, taught, judges_optimizer), parts
+
+
+def _compiled(module: nn.Module, config: TrainConfig) -> nn.Module:
+    return torch.compile(module) if config.compile else module  # type: ignore[return-value]
+
+
+def _optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """AdamW of what learns in `module`."""
+    learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    return torch.optim.AdamW(
+        learning, config.learning_rate, betas=config.betas, weight_decay=config.weight_decay, fused=True
+    )
+
+
+def _columns(config: TrainConfig, judges: AdversarialLosses) -> StepLosses[None]:
+    """The names of all losses that some step of a training has."""
+    codec = {name: None for name, weight in config.losses.items() if weight > 0}
+    return StepLosses(codec, dict.fromkeys(judges.learning))
+
+
+def _everybodys_mean(fabric: Fabric, losses: StepLosses) -> StepLosses[float]:
+    """The losses as numbers, each a mean over the processes."""
+    values = torch.stack([loss for part in losses for loss in part.values()])
+    means = iter(fabric.all_reduce(values, reduce_op="mean").tolist())  # type: ignore[union-attr]
+    return StepLosses(*({name: next(means) for name in part} for part in losses))
 
 
 def _moving_average(decay: float) -> Callable[..., None]:
@@ -212,65 +247,16 @@ def _moving_average(decay: float) -> Callable[..., None]:
     return update
 
 
-def _accelerator(device: str) -> str:
-    """Fabric's name of a device; "auto" is a CUDA device or the CPU, as everywhere in the harness."""
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return device
-
-
-def _seed_everything(seed: int, step: int) -> None:
-    # SeedSequence spreads neighbouring steps over unrelated seeds.
-    value = int(np.random.SeedSequence((seed, step + 1)).generate_state(1)[0])
+def _seed_everything(seed: int, step: int = -1, rank: int = 0) -> None:
+    # SeedSequence spreads neighbouring steps and ranks over unrelated seeds.
+    value = int(np.random.SeedSequence((seed, step + 1, rank)).generate_state(1)[0])
     random.seed(value)
     np.random.seed(value)
     torch.manual_seed(value)
 
 
-def _resume(
-    folder: Path, settings: dict[str, Any], codec: Codec, averaged: AveragedModel, optimizer: torch.optim.Optimizer
-) -> tuple[int, float]:
-    """Load state.pt into the three, if there is one; returns the finished steps and the seconds they took."""
-    path = folder / STATE
-    if not path.exists():
-        return 0, 0.0
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise TrainingError(f"{path} is damaged: it holds no training state. Delete it to train anew.") from error
-    _check_same(folder, state["settings"], settings)
-    codec.load_state_dict(state["codec"])
-    averaged.load_state_dict(state["averaged"])
-    optimizer.load_state_dict(state["optimizer"])
-    return state["step"], state["seconds"]
-
-
-def _check_same(folder: Path, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Raise TrainingError naming every difference between what a folder's run was made with and what is wanted now."""
-    there, now = _flat(stored), _flat(wanted)
-    different = [
-        f"{key}: {there.get(key)!r} there, {now.get(key)!r} wanted"
-        for key in {**now, **there}
-        if there.get(key) != now.get(key) and key not in WITHOUT_EFFECT
-    ]
-    if different:
-        raise TrainingError(
-            f"{folder} holds a run with other settings ({'; '.join(different)}). "
-            "Use another output folder, or delete this one to train anew."
-        )
-
-
-def _flat(settings: dict[str, Any]) -> dict[str, Any]:
-    """{"train": {"steps": 5}} -> {"train.steps": 5}, with values as they come back from JSON."""
-    plain: dict[str, Any] = json.loads(json.dumps(settings))
-    flat: dict[str, Any] = {}
-    for part, value in plain.items():
-        flat |= {f"{part}.{key}": each for key, each in value.items()} if isinstance(value, dict) else {part: value}
-    return flat
-
-
-def _non_finite_message(name: str, step: int, values: dict[str, float], folder: Path) -> str:
-    shown = ", ".join(f"{key} {value:.4g}" for key, value in values.items())
+def _non_finite_message(name: str, step: int, values: StepLosses[float], folder: Path) -> str:
+    shown = ", ".join(f"{key} {value:.4g}" for part in values for key, value in part.items())
     kept = (
         f"The last good checkpoint is kept in {folder / STATE}."
         if (folder / STATE).exists()

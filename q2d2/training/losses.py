@@ -1,4 +1,7 @@
-"""Reconstruction losses as a mapping {name: weight}; what is logged is what is summed."""
+"""Reconstruction losses as a mapping {name: weight}; what is logged is what is summed.
+
+Those of the discriminators are in q2d2.training.adversarial.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,11 @@ import torchaudio.functional as AF
 from torch import Tensor, nn
 
 from q2d2.codec import CodecOutput
+from q2d2.training.adversarial import ADVERSARIAL
 
 FLOOR = 1e-5
+# The published mel loss: one resolution, magnitudes cut off at this value before the logarithm.
+PUBLISHED_N_FFT, PUBLISHED_MELS, PUBLISHED_FLOOR = 1024, 100, 1e-7
 # Below this magnitude the compression is linear: its gradient would grow without bound.
 COMPRESSION_FLOOR = 1e-3
 
@@ -44,19 +50,20 @@ class SpectralScale(nn.Module):
         return (magnitude.transpose(1, 2) @ self.mel_filters).clamp(min=FLOOR).log()
 
 
-class GeneratorLosses(nn.Module):
+class ReconstructionLosses(nn.Module):
     """Weighted losses of a codec's output against its target, each a mean over the batch.
 
     Known names:
         mel: L1 of log-mel magnitudes, mean over scales.
         stft: L1 of log magnitudes, mean over scales.
+        mel_1024: L1 of log-mel magnitudes at the published resolution alone (window 1024, 100 bands).
         complex_stft: L1 of the compressed complex spectra |S|^0.3 e^{i phase}, mean over scales; sees the phase.
         waveform: L1 of samples.
         commitment: the bottleneck's own loss; 0 where it has none.
 
     Args:
         sample_rate: Hz.
-        weights: {name: weight}; names with weight 0 are not computed.
+        weights: {name: weight}; names with weight 0, and those of the discriminators, are not computed.
         n_ffts: window lengths of the scales in samples.
 
     Raises:
@@ -64,33 +71,41 @@ class GeneratorLosses(nn.Module):
             longest window.
     """
 
-    NAMES = ("mel", "stft", "complex_stft", "waveform", "commitment")
+    NAMES = ("mel", "mel_1024", "stft", "complex_stft", "waveform", "commitment")
 
     def __init__(
         self, sample_rate: int, weights: Mapping[str, float], n_ffts: tuple[int, ...] = (2048, 1024, 512, 256)
     ) -> None:
         super().__init__()
         for name, weight in weights.items():
-            if name not in self.NAMES:
-                raise ValueError(f"unknown loss {name!r}. Known: {', '.join(self.NAMES)}.")
+            if name not in (*self.NAMES, *ADVERSARIAL):
+                raise ValueError(f"unknown loss {name!r}. Known: {', '.join((*self.NAMES, *ADVERSARIAL))}.")
             if weight < 0:
                 raise ValueError(f"loss {name!r}: weight {weight} is negative")
-        self.weights = {name: weight for name, weight in weights.items() if weight > 0}
-        if not self.weights:
-            raise ValueError("no loss has a positive weight")
+        self.weights = {name: weight for name, weight in weights.items() if weight > 0 and name in self.NAMES}
+        if not set(self.weights) - {"commitment"}:
+            raise ValueError(f"no loss compares the audio: give one of {', '.join(self.NAMES[:-1])} a positive weight")
         self.shortest = max(n_ffts) // 2 + 1  # samples that the reflection at both ends needs
         # At most one band per five bins, as more would leave the lowest bands empty.
         self.scales = nn.ModuleList(SpectralScale(sample_rate, n_fft, min(100, n_fft // 10)) for n_fft in n_ffts)
+        self.published_scale = SpectralScale(sample_rate, PUBLISHED_N_FFT, PUBLISHED_MELS)
 
     def forward(self, output: CodecOutput, target: Tensor) -> dict[str, Tensor]:
         """Codec output and target (batch, samples) -> {name: weighted loss}; training minimizes their sum."""
         losses = {"waveform": F.l1_loss(output.audio, target), "commitment": output.loss}
+        if {"mel", "mel_1024", "stft", "complex_stft"} & set(self.weights) and target.shape[-1] < self.shortest:
+            raise ValueError(f"spectral losses need {self.shortest} samples, segments have {target.shape[-1]}")
+        if "mel_1024" in self.weights:
+            losses["mel_1024"] = F.l1_loss(self._published_mel(output.audio), self._published_mel(target))
         if {"mel", "stft", "complex_stft"} & set(self.weights):
-            if target.shape[-1] < self.shortest:
-                raise ValueError(f"spectral losses need {self.shortest} samples, segments have {target.shape[-1]}")
             per_scale = [self._spectral(scale, output.audio, target) for scale in self.scales]
             losses |= {name: torch.stack([scale[name] for scale in per_scale]).mean() for name in per_scale[0]}
         return {name: weight * losses[name] for name, weight in self.weights.items()}
+
+    def _published_mel(self, audio: Tensor) -> Tensor:
+        scale = self.published_scale
+        spectrum = torch.stft(audio, scale.n_fft, scale.n_fft // 4, window=scale.window, return_complex=True)
+        return (spectrum.abs().transpose(1, 2) @ scale.mel_filters).clamp(min=PUBLISHED_FLOOR).log()
 
     def _spectral(self, scale: nn.Module, estimate: Tensor, target: Tensor) -> dict[str, Tensor]:
         assert isinstance(scale, SpectralScale)

@@ -1,0 +1,84 @@
+"""state.pt: all that a training needs to go on, and the check that it is the same training."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from q2d2.errors import UserError
+
+STATE = "state.pt"
+# What may change between a run and its continuation, as no weight depends on it.
+WITHOUT_EFFECT = {"train.checkpoint_every", "train.log_every", "train.num_workers"}
+
+
+class TrainingError(UserError, RuntimeError):
+    """Training cannot go on; the message says what happened, where, and what is kept."""
+
+
+def save_state(folder: Path, settings: dict[str, Any], step: int, seconds: float, parts: Mapping[str, Any]) -> None:
+    """Write state.pt so that a kill at any moment leaves the old or the new one.
+
+    Args:
+        folder: of the training.
+        settings: what it was begun with.
+        step: finished steps; `seconds` is what they took.
+        parts: {name: object with state_dict()}.
+    """
+    state = {"settings": settings, "step": step, "seconds": seconds}
+    state |= {name: part.state_dict() for name, part in parts.items()}
+    contents = io.BytesIO()  # torch's own writer hides a full disk behind an error of its own
+    torch.save(state, contents)
+    part_file = folder / (STATE + ".part")
+    part_file.write_bytes(contents.getbuffer())
+    os.replace(part_file, folder / STATE)
+
+
+def load_state(folder: Path, settings: dict[str, Any], parts: Mapping[str, Any]) -> tuple[int, float]:
+    """Load state.pt, if there is one, into `parts`; returns the finished steps and the seconds they took.
+
+    Raises:
+        TrainingError: it is damaged, or of a training with other settings.
+    """
+    path = folder / STATE
+    if not path.exists():
+        return 0, 0.0
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise TrainingError(f"{path} is damaged: it holds no training state. Delete it to train anew.") from error
+    check_same(folder, state["settings"], settings)
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
+    return state["step"], state["seconds"]
+
+
+def check_same(folder: Path, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Raise TrainingError naming every difference between what a folder's run was made with and what is wanted now."""
+    there, now = _flat(stored), _flat(wanted)
+    different = [
+        f"{key}: {there.get(key)!r} there, {now.get(key)!r} wanted"
+        for key in {**now, **there}
+        if there.get(key) != now.get(key) and key not in WITHOUT_EFFECT
+    ]
+    if different:
+        raise TrainingError(
+            f"{folder} holds a run with other settings ({'; '.join(different)}). "
+            "Use another output folder, or delete this one to train anew."
+        )
+
+
+def _flat(settings: dict[str, Any]) -> dict[str, Any]:
+    """{"train": {"steps": 5}} -> {"train.steps": 5}, with values as they come back from JSON."""
+    plain: dict[str, Any] = json.loads(json.dumps(settings))
+    flat: dict[str, Any] = {}
+    for part, value in plain.items():
+        flat |= {f"{part}.{key}": each for key, each in value.items()} if isinstance(value, dict) else {part: value}
+    return flat
