@@ -123,8 +123,8 @@ def read_audio(path: str | os.PathLike[str], start: int = 0, frames: int = -1) -
         raise AudioError(path, f"cut off: {len(channels)} of {wanted} samples could be decoded")
     samples = _mono(channels)
     peak = _finite_peak(path, samples)
-    if start == 0 and frames == -1:
-        _require_sound(path, peak)
+    if peak < SILENCE_PEAK and start == 0 and frames == -1:
+        raise AudioError(path, f"silent: peak {peak:.1e}, below {SILENCE_PEAK:.0e} (-80 dBFS)")
     return samples, rate
 
 
@@ -141,23 +141,22 @@ def read_blocks(path: str | os.PathLike[str], seconds: float = 10.0) -> Iterator
         float32 arrays of shape (samples,), together what `read_audio` returns.
 
     Raises:
-        AudioError: as `read_audio`, as soon as it shows: silence only after the last block.
+        AudioError: as `read_audio`, as soon as it shows; silence is not refused.
     """
     expected = read_header(path).frames
-    read, peak = 0, 0.0
+    read = 0
     try:
         with soundfile.SoundFile(path) as file:
             size = max(1, round(seconds * file.samplerate))
             while len(channels := file.read(size, dtype="float32", always_2d=True)):
                 read += len(channels)
                 samples = _mono(channels)
-                peak = max(peak, _finite_peak(path, samples))
+                _finite_peak(path, samples)
                 yield samples
     except (soundfile.LibsndfileError, OSError) as error:
         raise AudioError(path, f"cannot be decoded: {_why(error)}") from error
     if read != expected:
         raise AudioError(path, f"cut off: {read} of {expected} samples could be decoded")
-    _require_sound(path, peak)
 
 
 def _mono(channels: np.ndarray) -> np.ndarray:
@@ -171,11 +170,6 @@ def _finite_peak(path: str | os.PathLike[str], samples: np.ndarray) -> float:
     if not np.isfinite(peak):
         raise AudioError(path, f"{np.count_nonzero(~np.isfinite(samples))} samples are NaN or infinite")
     return peak
-
-
-def _require_sound(path: str | os.PathLike[str], peak: float) -> None:
-    if peak < SILENCE_PEAK:
-        raise AudioError(path, f"silent: peak {peak:.1e}, below {SILENCE_PEAK:.0e} (-80 dBFS)")
 
 
 def _why(error: soundfile.LibsndfileError | OSError) -> str:

@@ -11,7 +11,7 @@ the array `metadata`. Both hold the same entries:
     codec             name of the checkpoint, for people
     codec_sha256      of its codec.safetensors
     bottleneck        its name and options
-    source            name, sample rate in Hz and samples of the recording as it was read
+    source            name of the recording's file, its sample rate in Hz, samples and SHA-256
     sha256            of all other entries (a JSON object, keys sorted) and the codes (little-endian int64, row by row)
 """
 
@@ -69,17 +69,17 @@ class CodecIdentity:
         return self.sha256 == other.sha256 and self.bottleneck == other.bottleneck
 
     def __str__(self) -> str:
-        options = ", ".join(f"{key} {value}" for key, value in self.bottleneck.items())
-        return f"{self.name!r} (weights {self.sha256[:12]}; {options})"
+        return f"{self.name!r} (weights {self.sha256[:12]})"
 
 
 @dataclass(frozen=True)
 class Source:
-    """The recording as it was read: name of its file, sample rate in Hz, samples."""
+    """The recording as it was read: name of its file, sample rate in Hz, samples, SHA-256 of the file."""
 
     name: str
     sample_rate: int
     length: int
+    sha256: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,15 +155,21 @@ def check_codec(path: Path, tokens: Tokens, codec: Codec, identity: CodecIdentit
     Raises:
         TokenError: they are of another codec; the message names both.
     """
-    fitting = (codec.sample_rate, codec.hop_length, codec.bottleneck.codebook_sizes)
-    if (tokens.sample_rate, tokens.hop_length, tokens.codebook_sizes) != fitting:
-        raise TokenError(
-            f"{path}: tokens of {tokens.codec} at {tokens.sample_rate} Hz, {tokens.hop_length} samples a frame, "
-            f"codebooks {tokens.codebook_sizes}; {identity} has {fitting[0]} Hz, {fitting[1]}, {fitting[2]} and cannot "
-            "decode them"
-        )
     if not force and not tokens.codec.is_same(identity):
-        raise TokenError(f"{path}: tokens of {tokens.codec}, not of {identity}; give their codec, or --force")
+        made, given = f"tokens of {tokens.codec}", str(identity)
+        if tokens.codec.sha256 == identity.sha256:
+            made, given = f"{made}, bottleneck {tokens.codec.bottleneck}", f"{given}, bottleneck {identity.bottleneck}"
+        raise TokenError(f"{path}: {made}, not of {given}; give their codec, or --force")
+    parts = {
+        "sample rate": (tokens.sample_rate, codec.sample_rate),
+        "samples of a frame": (tokens.hop_length, codec.hop_length),
+        "codebook sizes": (tokens.codebook_sizes, codec.bottleneck.codebook_sizes),
+    }
+    for name, (found, expected) in parts.items():
+        if found != expected:
+            raise TokenError(
+                f"{path}: {identity} cannot decode tokens of {tokens.codec}: {name} {found}, not {expected}"
+            )
 
 
 def save_tokens(path: Path, tokens: Tokens) -> None:

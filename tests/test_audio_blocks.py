@@ -31,14 +31,11 @@ def test_blocks_are_the_samples_of_the_whole(tmp_path: Path, suffix: str, channe
 
 def test_damage_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
-    silence = np.zeros(RATE, np.float32)
-    broken = silence.copy()
+    broken = np.zeros(RATE, np.float32)
     broken[15000] = np.nan
-    cases = {"silent: peak": silence, "1 samples are NaN": broken}
-    for reason, samples in cases.items():
-        soundfile.write(path, samples, RATE, subtype="FLOAT")
-        with pytest.raises(AudioError, match=reason):
-            list(read_blocks(path, seconds=0.1))
+    soundfile.write(path, broken, RATE, subtype="FLOAT")
+    with pytest.raises(AudioError, match="1 samples are NaN"):
+        list(read_blocks(path, seconds=0.1))
     soundfile.write(tmp_path / "b.flac", noise(RATE * 5), RATE)
     whole = (tmp_path / "b.flac").read_bytes()
     (tmp_path / "b.flac").write_bytes(whole[: len(whole) // 2])
@@ -48,7 +45,7 @@ def test_damage_is_named(tmp_path: Path) -> None:
         list(read_blocks(tmp_path / "c.wav"))
 
 
-def test_a_pause_is_no_silence(tmp_path: Path) -> None:
+def test_silence_can_be_coded(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
-    soundfile.write(path, np.concatenate([np.zeros((RATE, 1), np.float32), noise(RATE)]), RATE)
-    assert sum(len(block) for block in read_blocks(path, seconds=0.5)) == 2 * RATE
+    soundfile.write(path, np.zeros(RATE, np.float32), RATE)
+    assert sum(len(block) for block in read_blocks(path, seconds=0.3)) == RATE

@@ -46,6 +46,10 @@ class Chunking:
         if not 0 <= self.fade_seconds <= self.overlap_seconds <= self.window_seconds / 4 <= self.whole_seconds / 4:
             raise ValueError(f"{self}: expected 0 <= fade <= overlap <= window / 4, and window <= whole")
 
+    def is_whole(self, frames: int, frame_rate: float) -> bool:
+        """Whether codes of so many frames are decoded whole."""
+        return frames <= self.whole_seconds * frame_rate
+
 
 def reach(layers: nn.Module) -> int:
     """Samples on each side that one output of these convolutions, one after another, can depend on.
@@ -139,7 +143,7 @@ def decode_blocks(
     if num_frames != math.ceil(length / hop):
         raise ValueError(f"length {length} asked of {num_frames} frames of {hop} samples")
     device = next(codec.parameters()).device
-    if num_frames <= chunking.whole_seconds * codec.frame_rate:
+    if chunking.is_whole(num_frames, codec.frame_rate):
         yield codec.decode(codes[None].to(device), length)[0]
         return
     window, overlap, fade = (

@@ -45,7 +45,7 @@ class PositionAttention(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         normed = self.norm(features)
-        # Contiguous: only then torch attends without the matrix of all pairs of frames, in memory linear in their number.
+        # Contiguous: only then torch attends without a matrix of all pairs of frames, in memory linear in the frames.
         query, key, value = (
             layer(normed).transpose(1, 2).contiguous().unsqueeze(1) for layer in (self.q, self.k, self.v)
         )

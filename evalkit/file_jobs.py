@@ -1,0 +1,225 @@
+"""Many files through a network: what is made from what, batches of equal length, reading ahead, failures by name."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+import torch
+
+from q2d2.errors import UserError
+
+T = TypeVar("T")
+
+
+class JobError(UserError, ValueError):
+    """Files that cannot be worked on as asked; the message says what to change."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A file to read and the file to make of it."""
+
+    source: Path
+    target: Path
+
+
+@dataclass(frozen=True)
+class Work:
+    """A job that is still to be done.
+
+    seconds: of its audio.
+    group: works of one group may be computed together; None for one that goes alone.
+    """
+
+    job: Job
+    seconds: float
+    group: int | None
+
+
+class Worker(Protocol[T]):
+    """What is done with a job."""
+
+    def plan(self, job: Job) -> Work | None:
+        """What is to be done, None where it has been done before.
+
+        Raises:
+            UserError: this job cannot be done; the message names the file and the reason.
+        """
+        ...
+
+    def read(self, work: Work) -> T:
+        """Read what the work needs; called in a thread of its own, one work ahead.
+
+        Raises:
+            UserError: as for `plan`.
+        """
+        ...
+
+    def do(self, works: Sequence[Work], contents: Sequence[T], advance: Callable[[float], None]) -> None:
+        """Do works of one group together, and tell `advance` how many seconds of audio are done.
+
+        Raises:
+            UserError: as for `plan`; only where there is one work.
+        """
+        ...
+
+
+@dataclass
+class Summary:
+    """What came of jobs.
+
+    done, skipped: numbers of files.
+    failures: in the order they were met.
+    audio_seconds: of what was done.
+    wall_seconds: that it took, reading and writing included.
+    """
+
+    done: int = 0
+    skipped: int = 0
+    failures: list[str] = field(default_factory=list)
+    audio_seconds: float = 0.0
+    wall_seconds: float = 0.0
+
+
+class Progress(Protocol):
+    """Who is told how far jobs are."""
+
+    def start(self, seconds: float, files: int) -> None: ...
+    def advance(self, seconds: float) -> None: ...
+    def finish_file(self) -> None: ...
+    def fail(self, reason: str) -> None: ...
+
+
+def plan_jobs(
+    inputs: Sequence[Path], out: Path, suffix: str, find: Callable[[Path], Iterable[Path]], kind: str
+) -> list[Job]:
+    """One job for every file: below `out` the tree of a folder is kept, with another suffix.
+
+    Args:
+        inputs: files, and folders that are searched with `find`, all but what lies in `out`.
+        kind: what is searched for, for messages.
+
+    Raises:
+        JobError: an input is missing or holds nothing, or two files would become one.
+    """
+    sources: dict[Path, Path] = {}  # target -> source
+    for given in inputs:
+        if given.is_dir():
+            found = [path for path in find(given) if not path.resolve().is_relative_to(out.resolve())]
+            if not found:
+                raise JobError(f"{given}: no {kind} in this folder")
+            pairs = [(path, path.relative_to(given)) for path in found]
+        elif given.exists():
+            pairs = [(given, Path(given.name))]
+        else:
+            raise JobError(f"{given}: no such file or folder")
+        for source, inner in pairs:
+            target = out / inner.with_suffix(suffix)
+            other = sources.setdefault(target, source)
+            if other.resolve() != source.resolve():
+                raise JobError(f"{other} and {source} would both become {target}: rename one, or use two folders")
+    return [Job(source, target) for target, source in sources.items()]
+
+
+def batches(works: Iterable[Work], seconds: float) -> Iterator[list[Work]]:
+    """Works of one group together, up to `seconds` of audio and at least one; groups in the order of their first."""
+    groups: dict[object, list[Work]] = {}
+    for number, work in enumerate(works):
+        groups.setdefault(("alone", number) if work.group is None else work.group, []).append(work)
+    for group in groups.values():
+        size = max(1, int(seconds / group[0].seconds))
+        for first in range(0, len(group), size):
+            yield group[first : first + size]
+
+
+def ahead(items: Iterable[T]) -> Iterator[T]:
+    """The same items, each computed in a thread while the one before is in use."""
+    source, end = iter(items), object()
+    with ThreadPoolExecutor(1) as pool:
+        upcoming = pool.submit(next, source, end)
+        while (item := upcoming.result()) is not end:
+            upcoming = pool.submit(next, source, end)
+            yield item  # type: ignore[misc]
+
+
+class FileJobs(Generic[T]):
+    """Runs jobs; a file that fails is noted and the others go on.
+
+    Args:
+        worker: does the work.
+        batch_seconds: of audio computed together at most; 0 for one file at a time.
+        progress: is told of every step.
+    """
+
+    def __init__(self, worker: Worker[T], batch_seconds: float, progress: Progress) -> None:
+        self.worker = worker
+        self.batch_seconds = batch_seconds
+        self.progress = progress
+        self.summary = Summary()
+
+    def run(self, jobs: Sequence[Job]) -> Summary:
+        """Do all jobs that have not been done before.
+
+        Raises:
+            JobError: the device has too little memory for a batch.
+            OSError: a file cannot be written, for instance on a full disk; what is done is kept.
+        """
+        works = self._plan(jobs)
+        self.progress.start(sum(work.seconds for work in works), len(works))
+        begun = time.perf_counter()
+        for batch in ahead(map(self._read, batches(works, self.batch_seconds))):
+            if batch:
+                self._do(batch)
+        self.summary.wall_seconds = time.perf_counter() - begun
+        return self.summary
+
+    def _plan(self, jobs: Sequence[Job]) -> list[Work]:
+        works = []
+        for job in jobs:
+            try:
+                work = self.worker.plan(job)
+            except UserError as error:
+                self._fail(error)
+                continue
+            if work is None:
+                self.summary.skipped += 1
+            else:
+                works.append(work)
+        return works
+
+    def _read(self, batch: list[Work]) -> list[tuple[Work, T]]:
+        read = []
+        for work in batch:
+            try:
+                read.append((work, self.worker.read(work)))
+            except UserError as error:
+                self._fail(error)
+        return read
+
+    def _do(self, batch: list[tuple[Work, T]]) -> None:
+        works, contents = zip(*batch, strict=True)
+        try:
+            for folder in {work.job.target.parent for work in works}:
+                folder.mkdir(parents=True, exist_ok=True)
+            self.worker.do(works, contents, self.progress.advance)
+        except torch.OutOfMemoryError as error:
+            seconds = sum(work.seconds for work in works)
+            raise JobError(
+                f"too little memory on the device for {seconds:.0f} s of audio at once: lower --batch-seconds"
+            ) from error
+        except UserError as error:
+            self._fail(error)
+            return
+        for work in works:
+            self.summary.done += 1
+            self.summary.audio_seconds += work.seconds
+            self.progress.finish_file()
+
+    def _fail(self, error: UserError) -> None:
+        self.summary.failures.append(str(error))
+        self.progress.fail(str(error))
