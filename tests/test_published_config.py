@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from q2d2.bottleneck import build_bottleneck
 from q2d2.codec import Codec, codec_config
-from q2d2.published import published_shapes
+from q2d2.published import load_published, published_shapes
 from q2d2.published_config import (
     FIXED,
     TILINGS,
@@ -23,8 +25,9 @@ from q2d2.published_config import (
     read_published_config,
 )
 from q2d2.published_files import build_published
-from tests.published_models import SEVEN, SMALL_DECODER, description, small_description, write_yaml
+from tests.published_models import SEVEN, SMALL_DECODER, description, random_state, small_description, write_yaml
 
+QUANTIZER = "feature_extractor.encodec.quantizer."
 Change = Callable[[dict[str, Any]], object]
 
 
@@ -62,6 +65,53 @@ class TestTheSeven:
                 written["model"]["init_args"][section]["class_path"]
                 == content["model"]["init_args"][section]["class_path"]
             )
+
+    def test_quantize_as_published(self, tmp_path: Path, name: str) -> None:
+        family, _, tiling, levels, *_ = SEVEN[name]
+        path = write_yaml(tmp_path / "x.yaml", description(family, (2,), tiling, levels, **SMALL_DECODER))
+        state = random_state(path, family)
+        codec = build_published(read_published_config(path, family)).eval()
+        load_published(codec, state)
+        latents = 3 * torch.randn(1, 512, 400, generator=torch.Generator().manual_seed(1))
+        quantizer = {key.removeprefix(QUANTIZER): each.double() for key, each in state.items() if QUANTIZER in key}
+        codes, features = published_quantizer(quantizer, latents[0].T.double(), tiling, levels)
+        output = codec.bottleneck(latents)
+        found = output.codes[0, 0] if tiling is None else codec.bottleneck.frame_index(output.codes)[0]
+        clear = found == codes
+        assert clear.double().mean() > 0.99  # float32 may go the other way at the border of a cell
+        torch.testing.assert_close(output.quantized[0].T[clear].double(), features[clear], atol=1e-4, rtol=0)
+
+
+def published_quantizer(
+    state: dict[str, Tensor], latents: Tensor, tiling: str | None, levels: tuple[int, ...]
+) -> tuple[Tensor, Tensor]:
+    """Codes (frames,) and features (frames, 512) of latents likewise, in the words of the published source: all
+    distances to all points of the grids that it lays out point by point."""
+    if tiling is None:
+        table = state["vq.layers.0._codebook.embed"]
+        codes = torch.cdist(latents, table).argmin(dim=1)
+        return codes, table[codes]
+    unit = torch.tanh(latents @ state["quantizer.vq.project_in.0.weight"].T + state["quantizer.vq.project_in.0.bias"])
+    spans = torch.tensor([(level - 1) / 2 for level in levels], dtype=torch.float64)
+    index, stride, snapped = torch.zeros(len(latents), dtype=torch.int64), 1, []
+    for pair in range(0, len(levels), 2):
+        grid = published_grid(tiling, *levels[pair : pair + 2])
+        nearest = torch.cdist((unit * spans * 1.001)[:, pair : pair + 2], grid).argmin(dim=1)
+        index, stride = index + nearest * stride, stride * len(grid)
+        snapped.append(grid[nearest])
+    divided = torch.cat(snapped, dim=1) / torch.tensor([level // 2 for level in levels])
+    return index, divided @ state["quantizer.vq.project_out.weight"].T + state["quantizer.vq.project_out.bias"]
+
+
+def published_grid(tiling: str, lx: int, ly: int) -> Tensor:
+    xs, ys = ([i - (level - 1) / 2 for i in range(level)] for level in (lx, ly))
+    corners = [(x, y) for x in xs for y in ys]
+    points = {
+        "rectangle": corners,
+        "rhombic": corners + [(x + 0.5, y + 0.5) for x in xs[:-1] for y in ys[:-1]],
+        "hexagon": [(x + (-0.25 if row % 2 else 0.25), y) for row, y in enumerate(ys) for x in xs],
+    }
+    return torch.tensor(points[tiling], dtype=torch.float64)
 
 
 @pytest.mark.parametrize("family", ["wavtokenizer", "q2d2"])
