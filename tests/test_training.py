@@ -242,3 +242,24 @@ def test_warm_start_that_does_not_fit_is_named(audio: Path, undisturbed: Path, t
         train(other, BOTTLENECKS["q2d2"], corpus(audio), config, tmp_path, device="cpu")
     with pytest.raises(CheckpointError, match="no checkpoint"):
         train_one(audio, tmp_path, init_from=str(tmp_path / "nowhere"))
+
+
+def test_compiled_training_is_the_same_training(
+    audio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Traced and cut as by --compile, but run by torch itself instead of a C++ compiler."""
+    traced: list[str] = []
+    compile_ = torch.compile
+
+    def with_eager_backend(call: Any, **options: Any) -> Any:
+        traced.append(type(call.__self__).__name__)
+        return compile_(call, backend="eager", **options)
+
+    monkeypatch.setattr(torch, "compile", with_eager_backend)
+    changes = {"steps": 3, "spectral_steps": 1}
+    compiled = load_file(train_one(audio, tmp_path / "compiled", "vq", compile=True, **changes) / WEIGHTS)
+    assert traced == ["Encoder", "Decoder", "ISTFTHead", "MultiPeriod"]
+    plain = load_file(train_one(audio, tmp_path / "plain", "vq", **changes) / WEIGHTS)
+    assert len(traced) == 4
+    for name, tensor in plain.items():
+        torch.testing.assert_close(compiled[name], tensor, atol=1e-6, rtol=1e-5, msg=name)

@@ -200,19 +200,18 @@ def _set_up(
     objective = ReconstructionLosses(backbone.sample_rate, config.losses)
     fabric.to_device(objective)
     fabric.to_device(judges)
-    model, codec_optimizer = fabric.setup(_compiled(codec, config), _optimizer(codec, config))
+    if config.compile:  # not the bottleneck: codebooks have a start, and processes talk to each other in them
+        for module in (codec.encoder, codec.decoder, codec.head, *judges.discriminators.values()):
+            module.compile()
+    model, codec_optimizer = fabric.setup(codec, _optimizer(codec, config))
     parts: dict[str, Any] = {"codec": codec, "optimizer": codec_optimizer}
     taught, judges_optimizer = None, None
     if judges.learning:
-        taught, judges_optimizer = fabric.setup(_compiled(judges, config), _optimizer(judges, config))
+        taught, judges_optimizer = fabric.setup(judges, _optimizer(judges, config))
         parts["discriminator_optimizer"] = judges_optimizer
     if judges.weights:
         parts["discriminators"] = judges.discriminators
     return Stepper(fabric, config, model, codec_optimizer, objective, judges, taught, judges_optimizer), parts
-
-
-def _compiled(module: nn.Module, config: TrainConfig) -> nn.Module:
-    return torch.compile(module) if config.compile else module  # type: ignore[return-value]
 
 
 def _optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
