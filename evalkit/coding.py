@@ -17,7 +17,7 @@ from evalkit.file_jobs import Job, JobError, Work, ahead
 from q2d2.audio import AudioError, read_blocks, read_header
 from q2d2.checkpoints import file_sha256
 from q2d2.codec import Codec
-from q2d2.codec.chunks import ENCODE_SECONDS, Chunking, decode_blocks, encode_blocks
+from q2d2.codec.chunks import ENCODE_SECONDS, Chunking, codec_device, decode_blocks, encode_blocks
 from q2d2.resampling import RateError, check_rates, resample_blocks, resampled_length
 from q2d2.tokens import CodecIdentity, Source, TokenError, Tokens, check_codec, load_tokens, save_tokens
 
@@ -235,8 +235,3 @@ class Decoding:
                 left -= len(samples)
                 advance(len(samples) / rate)
         os.replace(part, target)
-
-
-def codec_device(codec: Codec) -> torch.device:
-    """Where a codec's weights are."""
-    return next(iter([*codec.parameters(), *codec.buffers()])).device

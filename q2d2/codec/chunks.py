@@ -89,7 +89,7 @@ def latents_of_blocks(encoder: Encoder, blocks: Iterable[Tensor], hop_length: in
             yield activation(output)
 
     for span in spans(hidden(), frames, reach(last)):
-        yield last(span.signal)[..., span.before : span.before + span.size]
+        yield last(span.signal)[..., span.before : span.before + span.size].float()
 
 
 @torch.inference_mode()
@@ -142,7 +142,7 @@ def decode_blocks(
     num_frames, hop = codes.shape[-1], codec.hop_length
     if num_frames != math.ceil(length / hop):
         raise ValueError(f"length {length} asked of {num_frames} frames of {hop} samples")
-    device = next(codec.parameters()).device
+    device = codec_device(codec)
     if chunking.is_whole(num_frames, codec.frame_rate):
         yield codec.decode(codes[None].to(device), length)[0]
         return
@@ -168,6 +168,11 @@ def decode_blocks(
         tail = audio[stop - start : stop - start + fade * hop]
 
 
+def codec_device(codec: Codec) -> torch.device:
+    """Where a codec computes: the device of the first of its weights."""
+    return next(itertools.chain(codec.parameters(), codec.buffers())).device
+
+
 def window_starts(frames: int, window: int, overlap: int) -> list[int]:
     """First frames of as few windows as cover `frames` with at least `overlap` shared, spread evenly.
 
@@ -184,7 +189,7 @@ def window_starts(frames: int, window: int, overlap: int) -> list[int]:
 
 def _decoded(codec: Codec, codes: Tensor, starts: list[int], window: int, batch: int) -> Iterator[Tensor]:
     """Audio (window * hop_length,) of each window, `batch` of them computed at a time."""
-    device = next(codec.parameters()).device
+    device = codec_device(codec)
     for first in range(0, len(starts), batch):
         windows = [codes[:, start : start + window] for start in starts[first : first + batch]]
         yield from codec.decode(torch.stack(windows).to(device))
