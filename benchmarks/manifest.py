@@ -126,7 +126,7 @@ def draw(path: Path, batches: int, started: float) -> None:
     first = time.time()
     assert batch.audio.shape == (BATCH, SAMPLES)
     first_held, _ = memory()
-    for batch in itertools.islice(loader, batches - 2 - 2 * WORKERS):  # what is read ahead is read by then
+    for batch in itertools.islice(loader, batches - 2 - 2 * WORKERS):  # while the workers are there
         assert not batch.problems
     last_held, last_anonymous = memory()
     times = {"open": opened - imported, "first": first - imported, "start": first - started}
@@ -187,9 +187,8 @@ def main() -> None:
     print(f"batches of {BATCH} x {SAMPLES / RATE:g} s, {WORKERS} workers; medians of {options.rounds} processes")
     print("first: from opening to the first batch; start: from the start of Python to it; anonymous: no file behind")
     print(f"MiB held by all three processes after the first batch and after {options.batches}")
-    print(
-        f"{'':9}{'entries':>11}{'open s':>9}{'first s':>9}{'start s':>9}{'MiB 1':>8}{f'MiB {options.batches}':>9}{'anonymous':>11}"
-    )
+    last = f"MiB {options.batches}"
+    print(f"{'':9}{'entries':>11}{'open s':>9}{'first s':>9}{'start s':>9}{'MiB 1':>8}{last:>9}{'anonymous':>11}")
     for name, values in medians.items():
         sizes = [values[key] / MIB for key in ("first_held", "last_held", "last_anonymous")]
         print(

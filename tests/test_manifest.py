@@ -299,6 +299,7 @@ print(written - before, peak() - written, opened, found)
     writing, reading, opened, found = map(float, done.stdout.split())
     size = (tmp_path / "x.arrow").stat().st_size / 2**20
     assert writing < 8  # MB more than for 35,000 entries
-    assert reading < size + 4  # the pages of the file itself
+    assert size > 12
+    assert reading < size / 2  # pages of the file are given back
     assert opened < 0.1
     assert found < 0.2

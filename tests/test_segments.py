@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import pickle
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from q2d2.audio import read_header
 from q2d2.training.manifest import AudioFile, Manifest, ManifestError, write_manifest
 from q2d2.training.segments import Segment, SegmentDataset, StepSampler, UnreadableCorpus, segment_loader
 
+ROOT = Path(__file__).resolve().parent.parent
 RATE, SAMPLES = 8000, 1000
 NO_GAIN = (0.0, 0.0)
 
@@ -239,6 +242,40 @@ def test_a_copy_in_another_process_draws_the_same(files: list[AudioFile], tmp_pa
         assert_equal(expected, pool.map(dataset.__getitem__, range(6)))
 
 
+def test_workers_outlive_a_sigterm_to_the_whole_job(files: list[AudioFile]) -> None:
+    sampler = StepSampler(2, 0, 12)
+    expected = batches(dataset_of(files), sampler, 0)
+    before = set(multiprocessing.active_children())
+    loader = segment_loader(dataset_of(files), sampler, 2, pin_memory=False)
+    arriving = iter(loader)
+    drawn = [next(arriving), next(arriving)]
+    workers = set(multiprocessing.active_children()) - before
+    assert len(workers) == 2
+    subprocess.run(["kill", "-TERM", *(str(worker.pid) for worker in workers)], check=True)
+    assert_equal(expected, drawn + list(arriving))
+    assert all(worker.is_alive() for worker in workers)  # for the whole run
+    for worker in workers:
+        worker.terminate()
+        worker.join(20)
+        assert worker.exitcode == 0
+
+
+def test_a_process_that_leaves_its_loader_behind_ends(files: list[AudioFile], tmp_path: Path) -> None:
+    """The interpreter sends SIGTERM to workers at exit and waits for them."""
+    write_manifest(tmp_path / "x.arrow", files)
+    code = """
+import sys
+from q2d2.training.manifest import Manifest
+from q2d2.training.segments import SegmentDataset, StepSampler, segment_loader
+dataset = SegmentDataset(Manifest.open(sys.argv[1]), 8000, 1000, (0.0, 0.0), 0)
+sys.kept = iter(segment_loader(dataset, StepSampler(2, 0, 1000), 2, pin_memory=False))
+next(sys.kept)
+raise SystemExit(7)
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "x.arrow")]
+    assert subprocess.run(command, cwd=ROOT, timeout=60, stderr=subprocess.DEVNULL).returncode == 7
+
+
 class TestStepSampler:
     def test_goes_on_where_it_stopped(self) -> None:
         whole = list(StepSampler(4, 0, 10, accumulate=2))
@@ -259,9 +296,7 @@ class TestStepSampler:
             assert together == list(range((step + 3) * 12, (step + 4) * 12))
 
     def test_what_cannot_be_shared_evenly_is_refused(self) -> None:
-        with pytest.raises(
-            ValueError, match=r"global batch of 16 .* 3 processes with 2 batches each: .* of 6"
-        ):
+        with pytest.raises(ValueError, match=r"global batch of 16 .* 3 processes with 2 batches each: .* of 6"):
             StepSampler(16, 0, 1, 0, 3, 2)
         with pytest.raises(ValueError, match="global batch of 0"):
             StepSampler(0, 0, 1)

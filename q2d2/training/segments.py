@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import functools
 import math
+import os
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -166,8 +169,8 @@ def segment_loader(
     """Batches of `dataset` in the sampler's order, the same ones for any number of workers.
 
     Args:
-        num_workers: processes that read ahead, two batches each; they map the manifest's file instead of copying it.
-            0 reads when a batch is asked for.
+        num_workers: processes that read ahead, two batches each; they map the manifest's file instead of copying it,
+            and heed SIGTERM from this process alone. 0 reads when a batch is asked for.
         pin_memory: hand batches over in page-locked memory, from which a GPU copies while it computes.
     """
     return _SegmentLoader(
@@ -177,7 +180,26 @@ def segment_loader(
         collate_fn=_collate,
         pin_memory=pin_memory,
         persistent_workers=num_workers > 0,
+        worker_init_fn=_heed_parent_alone,
     )
+
+
+def _heed_parent_alone(worker: int) -> None:
+    """Ignore SIGTERM unless it is the training process that sends it, as it does to workers that it leaves behind.
+
+    Batch systems send it to all processes of a job at once, and the training process has to finish its step.
+    """
+    if not hasattr(signal, "sigwaitinfo"):
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    parent = os.getppid()
+
+    def wait() -> None:
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+            pass
+        os._exit(0)
+
+    threading.Thread(target=wait, name="sigterm", daemon=True).start()
 
 
 def _collate(segments: Sequence[Segment]) -> Segment:
