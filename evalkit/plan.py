@@ -235,7 +235,7 @@ def _notes(plan: Plan) -> tuple[str, ...]:
         start = f"continuing from the backbone checkpoint {train.init_from}" if train.init_from else "from scratch"
         minutes = plan.train_manifest.seconds / 60
         notes.append(
-            f"Every system was trained, {start}, for {train.steps:,} steps of {train.batch_size} x "
+            f"Every system was trained by the recipe {train.recipe}, {start}, for {train.steps:,} steps of {train.batch_size} x "
             f"{train.segment_seconds:g} s on {minutes:.1f} minutes of speech, seed {train.seed}."
         )
     return tuple(notes)
@@ -261,7 +261,10 @@ def show_plan(plan: Plan, console: Console) -> None:
         line(f"backbone  {_size(plan.systems[0].backbone)}")
     if plan.train:
         start = f"continuing from {escape(train.init_from)}" if train.init_from else "from scratch"
-        line(f"training  {start}, {train.steps:,} steps of {train.batch_size} x {train.segment_seconds:g} s each")
+        line(
+            f"training  recipe {train.recipe}, {start}, {train.steps:,} steps of {train.batch_size} x "
+            f"{train.segment_seconds:g} s each"
+        )
     line(f"scoring   {len(plan.test_utterances):,} utterances by {', '.join(plan.experiment.metrics)}")
     line(f"protocol  {plan.evaluation.protocol.label}")
 

@@ -81,7 +81,7 @@ class TestDryRun:
         assert "train on  sample train: 24 of 24 utterances (complete), 1.3 min" in lines
         assert "          limited to 2 test utterances" in lines
         assert "backbone  16 kHz, 125 frames/s" in lines
-        assert "training  from scratch, 12 steps of 1 x 0.1 s each" in lines
+        assert "training  recipe spectral, from scratch, 12 steps of 1 x 0.1 s each" in lines
         assert "scoring   2 utterances by pesq, stoi" in lines
         assert "protocol  strict" in lines
         assert [line.split() for line in lines if line.startswith("rhombic")] == [["rhombic", "5.36", "0.670", "train"]]
