@@ -42,9 +42,9 @@ class SegmentDataset(Dataset[Segment]):
     """Endless random segments: item i is the same in every run, process and order of reading.
 
     The corpus' files, end to end, are cut into equal slots about as long as a segment. An epoch takes every slot once,
-    in a random order that needs no memory, so nothing is drawn twice before everything has been drawn, on whatever
-    rank. A random time within the slot decides the file and the position in it: files are drawn in proportion to their
-    duration, positions uniformly. Files shorter than a segment are padded with zeros at the end. A file that cannot be
+    on whatever rank, in a random order that needs no memory. A random time within the slot decides the file and the
+    position in it: files are drawn in proportion to their duration, positions uniformly; segments from neighbouring
+    slots may overlap. Files shorter than a segment are padded with zeros at the end. A file that cannot be
     read is reported in `Segment.problems` and another one drawn at random; MAX_DRAWS of them in a row raise
     UnreadableCorpus.
 
