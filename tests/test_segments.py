@@ -220,6 +220,7 @@ def assert_equal(one: list[Segment], other: list[Segment]) -> None:
         assert mine.problems == yours.problems
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 3 worker processes")  # on a small machine
 def test_workers_change_nothing(files: list[AudioFile]) -> None:
     files[1].path.write_bytes(b"")
     none, one, three = (batches(dataset_of(files), StepSampler(3, 2, 8), workers) for workers in (0, 1, 3))
