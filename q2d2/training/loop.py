@@ -92,7 +92,7 @@ def train(
         "backbone": backbone.to_dict(),
         "bottleneck": bottleneck,
         "train": config.to_dict(),
-        "corpus": {"files": len(corpus), "audio_seconds": round(corpus.seconds, 1)},
+        "corpus": {"files": len(corpus), "audio_seconds": round(corpus.seconds, 1), "digest": corpus.digest},
     }
     if config.init_from:
         source = find_checkpoint(config.init_from)
