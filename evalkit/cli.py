@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -245,7 +246,8 @@ def main() -> None:
     try:
         app()
     except Stopped as error:
-        typer.echo(f"evalkit: {error}", err=True)
+        if os.environ.get("RANK", "0") == "0":  # torchrun's other processes stopped at the same step
+            typer.echo(f"evalkit: {error}", err=True)
         sys.exit(128 + signal.SIGTERM)
     except UserError as error:
         sys.exit(f"evalkit: {error}")
