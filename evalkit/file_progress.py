@@ -28,7 +28,8 @@ class FileProgress:
             console=console,
         )
         self.task: TaskID | None = None
-        self.done = 0
+        self.done = self.files = 0
+        self.all_seconds = self.seconds = 0.0
 
     def __enter__(self) -> Self:
         self.bar.start()
@@ -41,6 +42,7 @@ class FileProgress:
 
     def start(self, seconds: float, files: int) -> None:
         """What is to be done in all."""
+        self.files, self.all_seconds = files, seconds
         if files:
             self.task = self.bar.add_task(
                 self.verb, total=seconds, done=0, files=files, minutes=0.0, all_minutes=seconds / 60
@@ -49,14 +51,16 @@ class FileProgress:
     def advance(self, seconds: float) -> None:
         """So many seconds of audio more are done."""
         if self.task is not None:
-            completed = self.bar.tasks[self.bar.task_ids.index(self.task)].completed + seconds
-            self.bar.update(self.task, completed=completed, minutes=completed / 60)
+            self.seconds += seconds
+            self.bar.update(self.task, completed=self.seconds, minutes=self.seconds / 60)
 
     def finish_file(self) -> None:
         """One more file is done."""
         self.done += 1
         if self.task is not None:
             self.bar.update(self.task, done=self.done)
+            if self.done == self.files:  # a sum of seconds may fall short of the total by a rounding
+                self.bar.update(self.task, completed=self.all_seconds)
 
     def fail(self, reason: str) -> None:
         """Say why a file failed."""
