@@ -128,17 +128,11 @@ def scored_system(
     row |= usage.summary(system.frame_rate)
     row |= {name: speed and speed[name] for name in ("rtf_encode", "rtf_decode", "rtf_detail")}
     row |= {
-        "parameters": _num_parameters(system),
+        "parameters": system.num_parameters if isinstance(system, CodecSystem) else None,
         "train_steps": described and described["metadata"].get("settings", {}).get("train", {}).get("steps"),
         "checkpoint_sha256": described and described["weights_sha256"],
     }
     return ScoredSystem(row, tuple(records), usage)
-
-
-def _num_parameters(system: System) -> int | None:
-    if not isinstance(system, CodecSystem):
-        return None
-    return sum(parameter.numel() for parameter in system.codec.parameters())
 
 
 def write_outputs(evaluation: Evaluation, store: RunStore, scored: Sequence[ScoredSystem]) -> RunResult:

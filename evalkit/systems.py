@@ -12,6 +12,7 @@ import torchaudio.functional as AF
 from numpy.typing import NDArray
 
 from q2d2.codec import Codec
+from q2d2.codec.inference import prepare_for_inference
 
 Audio = NDArray[np.float32]
 
@@ -133,7 +134,8 @@ class WhiteNoise(Anchor):
 class CodecSystem:
     """A codec of ours, resampling to its own rate where the input has another.
 
-    The output stays at the codec's rate and has ceil(samples * codec rate / input rate) samples.
+    The output stays at the codec's rate and has ceil(samples * codec rate / input rate) samples. `codec` is a copy
+    prepared for inference in float32; `num_parameters` are those of the codec it was made from.
     """
 
     kind = "codec"
@@ -141,7 +143,8 @@ class CodecSystem:
     def __init__(self, name: str, codec: Codec, device: torch.device, weights_sha256: str) -> None:
         self.name = name
         self.weights_sha256 = weights_sha256
-        self.codec = codec.to(device).eval()
+        self.codec = prepare_for_inference(codec.to(device))
+        self.num_parameters = sum(parameter.numel() for parameter in codec.parameters())
         self.device = device
         self.sample_rate: int | None = codec.sample_rate
         self.frame_rate: float | None = codec.frame_rate
