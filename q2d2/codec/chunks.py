@@ -40,7 +40,7 @@ class Chunking:
     whole_seconds: float = 60.0
     window_seconds: float = 30.0
     overlap_seconds: float = 2.0
-    fade_seconds: float = 1.0
+    fade_seconds: float = 0.5
 
     def __post_init__(self) -> None:
         if not 0 <= self.fade_seconds <= self.overlap_seconds <= self.window_seconds / 4 <= self.whole_seconds / 4:
