@@ -142,11 +142,12 @@ def _find_tokens(folder: Path) -> Iterator[Path]:
 def _load(source: str, device: str) -> tuple[Codec, CodecIdentity, torch.device]:
     from evalkit.device import select_device
     from q2d2.checkpoints import load_codec
+    from q2d2.codec.inference import prepare_for_inference
     from q2d2.tokens import identify_codec
 
     chosen = select_device(device)
     identity = identify_codec(source)
-    return load_codec(source).to(chosen), identity, chosen
+    return prepare_for_inference(load_codec(source).to(chosen)), identity, chosen
 
 
 def _batch_seconds(asked: float | None, device: torch.device) -> float:

@@ -202,8 +202,9 @@ class PackedGroupNorm(nn.Module):
         self.norm = copy.deepcopy(norm)
 
     def forward(self, rows: Tensor) -> Tensor:
-        # As an image one pixel high it is normalized in the order its memory has.
-        return as_rows(self.norm(rows.transpose(1, 2).unsqueeze(2)).squeeze(2))
+        # In the order of channels: torch's kernel for rows takes the variance as E[x^2] - E[x]^2, which loses four
+        # digits where the mean is 30 standard deviations.
+        return as_rows(self.norm(rows.transpose(1, 2).contiguous()))
 
 
 class PackedPositionResBlock(nn.Module):
