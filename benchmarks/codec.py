@@ -22,6 +22,7 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
+from benchmarks import training_step
 from benchmarks.codec_quality import change_by_bfloat16, load_speech, trained_codecs
 from benchmarks.plain_codec import plain_codec
 from benchmarks.products import Product, Products, products_of
@@ -237,6 +238,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10, help="counted, after one to warm up (default: 10)")
     parser.add_argument("--compile", action="store_true", help="measure torch.compile too, at batch 1 (minutes)")
     parser.add_argument("--root", type=Path, help="folder of LibriSpeech/test-clean: PESQ and STOI of bfloat16 too")
+    parser.add_argument("--training-rounds", type=int, default=3, help="of the training step; 0: skip (default: 3)")
     parser.add_argument("--utterances", type=int, default=60, help="scored with --root (default: %(default)s)")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -259,6 +261,10 @@ def main() -> None:
         del comparison
     if options.root:
         figures |= report_quality(options.root, options.utterances)
+    if options.training_rounds:
+        gc.collect()
+        print()
+        figures |= training_step.report(options.size, 2, 1.0, options.training_rounds)
     print()
     for figure, value in figures.items():
         print_figure(f"codec.{figure}", value)

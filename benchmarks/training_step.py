@@ -101,8 +101,8 @@ def measure(size: str, batch: int, seconds: float, rounds: int) -> dict[str, flo
     return {name: statistics.median(values) for name, values in taken.items()}
 
 
-def report(size: str, batch: int, seconds: float, rounds: int) -> None:
-    """Measure, and print a table and the figures."""
+def report(size: str, batch: int, seconds: float, rounds: int) -> dict[str, float]:
+    """Measure and print a table; its figures."""
     print(f"training step, size {size}, batch {batch} x {seconds:g} s, medians of {rounds} rounds in turns, wall time")
     medians = measure(size, batch, seconds, rounds)
     print(f"{'published procedure, float32':<34}{medians['published']:>8.2f} s")
@@ -110,8 +110,7 @@ def report(size: str, batch: int, seconds: float, rounds: int) -> None:
         ratio = medians["published"] / medians[precision]
         met = "met" if ratio >= target else "MISSED"
         print(f"{'ours, ' + precision:<34}{medians[precision]:>8.2f} s   {ratio:.2f}x   >= {target}: {met}")
-    for precision in TARGETS:
-        print_figure(f"codec.training_step_speedup.{precision}", medians["published"] / medians[precision])
+    return {f"training_step.speedup.{name}": medians["published"] / medians[name] for name in TARGETS}
 
 
 def main() -> None:
@@ -125,7 +124,8 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     torch.set_flush_denormal(True)
     print(hardware())
-    report(options.size, options.batch, options.seconds, options.rounds)
+    for figure, value in report(options.size, options.batch, options.seconds, options.rounds).items():
+        print_figure(f"codec.{figure}", value)
 
 
 if __name__ == "__main__":
