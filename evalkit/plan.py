@@ -235,7 +235,8 @@ def _notes(plan: Plan) -> tuple[str, ...]:
         start = f"continuing from the backbone checkpoint {train.init_from}" if train.init_from else "from scratch"
         minutes = plan.train_manifest.seconds / 60
         notes.append(
-            f"Every system was trained by the recipe {train.recipe}, {start}, for {train.steps:,} steps of {train.batch_size} x "
+            f"Every system was trained by the recipe {train.recipe}, {start}, for {train.steps:,} steps of "
+            f"{train.batch_size} x "
             f"{train.segment_seconds:g} s on {minutes:.1f} minutes of speech, seed {train.seed}."
         )
     return tuple(notes)

@@ -15,6 +15,6 @@ class Stopped(UserError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """" Did you mean 'x'?" for the name among `known` that is closest to `name`; nothing where none is close."""
+    """A hint at the name among `known` that is closest to `name`, with a space before; empty where none is close."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f" Did you mean {close[0]!r}?" if close else ""

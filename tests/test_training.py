@@ -244,9 +244,7 @@ def test_warm_start_that_does_not_fit_is_named(audio: Path, undisturbed: Path, t
         train_one(audio, tmp_path, init_from=str(tmp_path / "nowhere"))
 
 
-def test_compiled_training_is_the_same_training(
-    audio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_compiled_training_is_the_same_training(audio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Traced and cut as by --compile, but run by torch itself instead of a C++ compiler."""
     traced: list[str] = []
     compile_ = torch.compile

@@ -126,7 +126,7 @@ class Codec(nn.Module):
         return self.head(self.decoder(quantized, condition))
 
     def _condition(self, batch: int, device: torch.device) -> Tensor:
-        """Which scale and shift the normalizations take, (batch, 1): drawn in training, 0 in evaluation, as published."""
+        """Which scale and shift normalization takes, (batch, 1): drawn in training, 0 in evaluation, as published."""
         if self.training:
             return torch.randint(self.config.num_embeddings, (batch, 1), device=device)
         return torch.zeros(batch, 1, dtype=torch.int64, device=device)
