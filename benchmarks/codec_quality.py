@@ -21,7 +21,7 @@ from q2d2.checkpoints import load_codec
 from q2d2.codec import Codec
 from q2d2.codec.inference import prepare_for_inference
 
-FITTED_ON, PESQ_RATE = 20, 16000
+FITTED_ON, PESQ_RATE = 10, 16000
 METRICS = ("pesq", "stoi")
 
 
@@ -48,21 +48,21 @@ class Recording(NamedTuple):
 
 
 def load_speech(root: Path, count: int, rate: int) -> tuple[list[Recording], list[Recording]]:
-    """`count` utterances of LibriSpeech test-clean to score, and others to fit on, spread evenly over all speakers.
+    """At most `count` utterances of LibriSpeech test-clean to score, and others to fit on, spread over all speakers.
 
     Raises:
         DatasetError: there is no such corpus below `root`.
     """
     everything = list(load_corpus("librispeech", "test-clean", root).utterances)
-    scored = spread(everything, count)
-    others = [utterance for utterance in everything if utterance not in scored]
+    fitted_on = spread(everything, FITTED_ON)
+    scored = spread([utterance for utterance in everything if utterance not in fitted_on], count)
     resample = get_protocol("strict").resampler
 
     def load(utterance: Utterance) -> Recording:
         samples, found = read_audio(utterance.path)
         return Recording(utterance.id, utterance.speaker, resample(samples, found, rate))
 
-    return [load(utterance) for utterance in scored], [load(utterance) for utterance in spread(others, FITTED_ON)]
+    return [load(utterance) for utterance in scored], [load(utterance) for utterance in fitted_on]
 
 
 def spread(utterances: list[Utterance], count: int) -> list[Utterance]:

@@ -17,7 +17,7 @@ import yaml
 
 from q2d2.checkpoints import full_spec
 from q2d2.codec import Codec, CodecConfig
-from q2d2.errors import UserError
+from q2d2.errors import UserError, did_you_mean
 
 FAMILIES = ("wavtokenizer", "q2d2")
 TILINGS = {"rectangle": "rectangular", "rhombic": "rhombic", "hexagon": "hexagonal"}  # the published name: ours
@@ -294,6 +294,5 @@ class _Arguments:
     def finish(self) -> None:
         for key in self.given:
             if key not in self._asked:
-                close = difflib.get_close_matches(str(key), self._asked, n=1)
-                hint = f" Did you mean {close[0]!r}?" if close else ""
+                hint = did_you_mean(str(key), self._asked)
                 self._reader.fail(f"{self.where} has an unknown key {key!r}.{hint}")

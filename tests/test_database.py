@@ -162,12 +162,18 @@ class TestProcesses:
             cache = Cache(tmp_path, 2**20)  # so small that entries leave now and then
             for number in range(100 * turn, 100_000):
                 cache.put(key(number), expected(number))
+                os.write(writes, b".")
 
         for turn in range(20):
+            reader, writes = os.pipe()
             writer = forked(write)
-            time.sleep(generator.uniform(0.001, 0.06))
+            for _ in range(generator.randrange(40)):
+                os.read(reader, 1)
+            time.sleep(generator.uniform(0, 0.002))
             os.kill(writer, signal.SIGKILL)
             os.waitpid(writer, 0)
+            os.close(reader)
+            os.close(writes)
             found += len(right(Cache(tmp_path), list(range(100 * turn, 100 * turn + 1000))))
         assert found > 100
         works_again(tmp_path)
