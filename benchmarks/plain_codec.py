@@ -1,4 +1,6 @@
-"""The codec as the published code runs it: old weight normalization in each forward, an explicit attention matrix."""
+"""Codec and discriminators as the published code runs them: the older weight normalization anew in each forward, an
+explicit attention matrix, periods as columns.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +9,14 @@ import warnings
 from typing import TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils import weight_norm as old_weight_norm
 
 from q2d2.codec import Codec
 from q2d2.codec.decoder import PositionAttention
+from q2d2.training.discriminators import SLOPE, Discriminators, Judgement, PeriodPart
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -33,6 +37,23 @@ class ExplicitAttention(nn.Module):
         return features + self.proj_out(attended)
 
 
+class PeriodColumns(nn.Module):
+    """PeriodPart with the transposed image: `period` columns."""
+
+    def __init__(self, part: PeriodPart) -> None:
+        super().__init__()
+        self.period, self.num_skipped = part.period, part.num_skipped
+        self.convs = nn.ModuleList(_old_style(layer, transposed=True) for layer in part.convs)
+        self.conv_post = _old_style(part.conv_post, transposed=True)
+
+    def forward(self, audio: Tensor) -> Judgement:
+        if missing := -audio.shape[-1] % self.period:
+            audio = F.pad(audio, (0, missing), mode="reflect")
+        maps = audio.unflatten(-1, (-1, self.period)).unsqueeze(1)
+        features = [maps := F.leaky_relu(layer(maps), SLOPE) for layer in self.convs]
+        return Judgement(features[self.num_skipped :], self.conv_post(features[-1]))
+
+
 def with_old_weight_norm(module: Module) -> Module:
     """A copy whose normalized weights are made by the older form of weight normalization, anew in each forward."""
     plain = copy.deepcopy(module)
@@ -44,12 +65,15 @@ def with_old_weight_norm(module: Module) -> Module:
 
 
 @torch.no_grad()
-def _old_style(layer: nn.Module) -> nn.Module:
+def _old_style(layer: nn.Module, transposed: bool = False) -> nn.Module:
     # A new layer: taking the parametrization off a copy would take it off the class that the original shares.
     assert isinstance(layer, nn.Conv1d | nn.Conv2d)
     kind = nn.Conv1d if isinstance(layer, nn.Conv1d) else nn.Conv2d
-    plain = kind(layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding)  # type: ignore[arg-type]
-    plain.load_state_dict({"weight": layer.weight, "bias": layer.bias})
+    turn = slice(None, None, -1 if transposed else 1)
+    shape = (layer.kernel_size[turn], layer.stride[turn], layer.padding[turn])
+    plain = kind(layer.in_channels, layer.out_channels, *shape)  # type: ignore[arg-type]
+    weight = layer.weight.transpose(-1, -2) if transposed else layer.weight
+    plain.load_state_dict({"weight": weight, "bias": layer.bias})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         return old_weight_norm(plain)
@@ -61,4 +85,14 @@ def plain_codec(codec: Codec) -> Codec:
     for name, layer in plain.decoder.pos_net.named_children():
         if isinstance(layer, PositionAttention):
             setattr(plain.decoder.pos_net, name, ExplicitAttention(layer))
+    return plain
+
+
+def plain_discriminators(judges: Discriminators) -> Discriminators:
+    """A copy of `judges` as plain module graphs, with the same losses."""
+    plain = with_old_weight_norm(judges)
+    for name, judge in judges.items():
+        for number, part in enumerate(judge.parts):
+            if isinstance(part, PeriodPart):
+                plain[name].parts[number] = PeriodColumns(part)
     return plain

@@ -1,8 +1,9 @@
 """The training step, generator and all discriminators, against the published procedure.
 
-Baseline: the codec runs once for the discriminators and anew for itself; discriminators judge four times; weight
-normalization of the older form anew in each forward; the weights of the DAC discriminator, which nobody trains, get
-gradients in both steps, those of the others in their own alone (as Lightning switches them); AdamW of the default kind.
+Baseline: the codec runs once for the discriminators and anew for itself; discriminators judge four times, periods as
+columns; weight normalization of the older form anew in each forward; the weights of the DAC discriminator, which
+nobody trains, get gradients in both steps, those of the others in their own alone (as Lightning switches them); AdamW
+of the default kind.
 Ours: the recipe `corrected` with the published losses, so that all discriminators learn.
 """
 
@@ -19,7 +20,7 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor
 
-from benchmarks.plain_codec import plain_codec, with_old_weight_norm
+from benchmarks.plain_codec import plain_codec, plain_discriminators
 from benchmarks.timing import hardware, print_figure
 from q2d2.bottleneck import build_bottleneck
 from q2d2.codec import Codec, codec_config
@@ -45,7 +46,7 @@ class PublishedStep:
     def __init__(self, size: str) -> None:
         codec = build_codec(size)
         self.codec = plain_codec(codec).train()
-        self.judges = with_old_weight_norm(Discriminators(("mpd", "mrd", "dac")))
+        self.judges = plain_discriminators(Discriminators(("mpd", "mrd", "dac")))
         self.objective = ReconstructionLosses(codec.sample_rate, LOSSES)
         trained = [p for name in ("mpd", "mrd") for p in self.judges[name].parameters()]
         self.trained = trained

@@ -53,13 +53,13 @@ def test_dac_hears_neither_level_nor_offset() -> None:
 
 
 def test_periods_see_single_samples() -> None:
-    """A part with period p sees a click in one column of p alone."""
+    """A part with period p sees a click in one row of p alone."""
     discriminator = MultiPeriod(0.05)
     clicked = noise(samples=2310)
     clicked[0, 1155] += 1
     for period, before, after in zip(PERIODS, discriminator(noise(samples=2310)), discriminator(clicked), strict=True):
-        changed = (before.score != after.score)[0, 0].any(dim=0)
-        assert changed.tolist() == [column == 1155 % period for column in range(period)]
+        changed = (before.score != after.score)[0, 0].any(dim=1)
+        assert changed.tolist() == [row == 1155 % period for row in range(period)]
 
 
 def test_both_signals_are_judged_by_the_same_weights() -> None:

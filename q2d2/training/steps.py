@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Generic, NamedTuple, TypeVar
 
 import torch
 from lightning.fabric import Fabric
 from lightning.fabric.wrappers import _FabricModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from q2d2.codec import CodecOutput
 from q2d2.training.adversarial import AdversarialLosses
@@ -79,8 +80,8 @@ class Stepper:
             made = output.audio.detach().requires_grad_()
             judged, taught = self.taught(audio, made) if self.taught else self._judge(audio, made)
             to_audio = self._led_back(judged, made, keep_graph=bool(taught))
-            if taught:
-                self._backward(taught)
+            if taught:  # into the weights alone: the audio's gradient would be thrown away
+                self.fabric.backward(_sum(taught) / self.config.accumulate, inputs=self._learning_weights)
             losses = self.objective(output, audio)
             self._backward(losses, output.audio, to_audio)
         return StepLosses(_detached(losses | judged), _detached(taught))
@@ -111,6 +112,10 @@ class Stepper:
             all_losses.append(StepLosses(_detached(losses | judged), taught))
         self._update(self.codec, self.codec_optimizer)
         return all_losses
+
+    @cached_property
+    def _learning_weights(self) -> list[nn.Parameter]:
+        return [weight for weight in self.judges.parameters() if weight.requires_grad]
 
     def _judge(self, audio: Tensor, made: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """What the codec is to lower, past DDP, which would wait for gradients of the discriminators."""
