@@ -86,13 +86,13 @@ def push(source: str | Path, repo: str, *, private: bool = False, revision: str 
     for name, sha256 in hashes.items():
         verify_file(folder / name, sha256)
     _require_repo(repo)
-    api = _api()
+    api = hub_api()
 
     import huggingface_hub
 
     if huggingface_hub.get_token() is None:
         raise HubError("no token for the hub: set HF_TOKEN or run `hf auth login`; it needs write permission")
-    with _one_line(api, repo, revision):
+    with one_line(api, repo, revision):
         api.create_repo(repo, private=private or None, exist_ok=True)
         if private and not api.model_info(repo).private:
             raise HubError(f"{repo} exists and is public: make it private first, or leave --private out")
@@ -167,7 +167,7 @@ def fetch(repo: str, *, revision: str | None = None, cached: bool = False) -> Pu
         CheckpointError: the checkpoint is of another format, or damaged.
     """
     _require_repo(repo)
-    api = _api()
+    api = hub_api()
     try:
         folder = _fetch_description(api, repo, revision)
     except HubUnreachable as error:
@@ -180,10 +180,10 @@ def fetch(repo: str, *, revision: str | None = None, cached: bool = False) -> Pu
     described = read_description(folder)
     hashes = {WEIGHTS: described["weights_sha256"], **described.get("side_files", {})}
     for name, sha256 in hashes.items():
-        with _one_line(api, repo, revision):
+        with one_line(api, repo, revision):
             api.hf_hub_download(repo, name, revision=commit)
         if file_sha256(folder / name) != sha256:  # the cache may be damaged: once more from the hub itself
-            with _one_line(api, repo, revision):
+            with one_line(api, repo, revision):
                 api.hf_hub_download(repo, name, revision=commit, force_download=True)
             verify_file(folder / name, sha256)
     return Pulled(folder, commit, hashes[WEIGHTS])
@@ -206,7 +206,8 @@ def locate(source: str | Path, revision: str | None = None) -> Path:
     return fetch(str(source), revision=revision, cached=True).folder
 
 
-def _api() -> HfApi:
+def hub_api() -> HfApi:
+    """huggingface_hub's client, at the address that HF_ENDPOINT names now."""
     from huggingface_hub import HfApi
 
     # Given here, as huggingface_hub reads the variable only when it is imported.
@@ -224,7 +225,7 @@ def _require_repo(repo: str) -> None:
 
 def _fetch_description(api: HfApi, repo: str, revision: str | None) -> Path:
     """Bring codec.json into the cache; the folder there, which is called after the commit."""
-    with _one_line(api, repo, revision):
+    with one_line(api, repo, revision):
         if revision is None or not _COMMIT.fullmatch(revision):
             api.model_info(repo, revision=revision)  # without a network this fails at once, the download much later
         return Path(api.hf_hub_download(repo, CONFIG, revision=revision)).parent
@@ -250,7 +251,7 @@ def _is_same(held: RepoSibling, content: Path | bytes) -> bool:
 
 
 @contextmanager
-def _one_line(api: HfApi, repo: str, revision: str | None) -> Iterator[None]:
+def one_line(api: HfApi, repo: str, revision: str | None) -> Iterator[None]:
     """Turn what huggingface_hub raises into a HubError of one line."""
     from huggingface_hub import errors
 
@@ -267,7 +268,9 @@ def _one_line(api: HfApi, repo: str, revision: str | None) -> Iterator[None]:
         raise HubError(f"{at} has no revision {revision or 'main'!r}") from error
     except errors.RemoteEntryNotFoundError as error:
         name = str(error.response.url).rpartition("/")[2]
-        raise HubError(f"{at} has no {name}: it is no checkpoint of this package") from error
+        raise HubError(
+            f"{at} has no {name}{': it is no checkpoint of this package' if name == CONFIG else ''}"
+        ) from error
     except errors.HfHubHTTPError as error:
         status = error.response.status_code
         denied = "; the token lacks permission, see `hf auth whoami`" if status in (401, 403) else ""

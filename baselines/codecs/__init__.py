@@ -1,0 +1,145 @@
+"""Whole codecs, each with an encoder and decoder of its own: their interface, and the table of known ones."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import math
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from baselines.codecs.weights import HubWeights
+from q2d2.errors import UserError
+from q2d2.registry import Registry, UnknownName
+
+# Other packages' codecs join through the entry-point group.
+CODECS = Registry(
+    "codec",
+    group="evalkit.codecs",
+    entries={},
+)
+
+
+class CodecError(UserError, ValueError):
+    """A codec that cannot be built as asked; the message names the option, or the file, and the way out."""
+
+
+class WholeCodec(ABC):
+    """A codec ready to run: audio to codes and back.
+
+    A subclass takes keyword options, after `folder` where it has `weights`, and sets the attributes in its constructor,
+    from its own configuration, never from a name.
+
+    Attributes:
+        weights: class attribute: where its weights are published; None where it needs none.
+        sample_rate: of the audio it takes and gives, in Hz.
+        frame_rate: frames per second.
+        codebook_sizes: codes of each quantizer in use; empty for a coder whose stream has no codebooks.
+        tokens_per_frame: indices of one frame as published tables count them; usually one a quantizer.
+        module: its model, in eval mode; None where it has none.
+        weights_sha256: digest of the files of weights it was loaded from; "" where it has none.
+    """
+
+    weights: ClassVar[HubWeights | None] = None
+    sample_rate: int
+    frame_rate: float
+    codebook_sizes: tuple[int, ...]
+    tokens_per_frame: int
+    module: nn.Module | None = None
+    weights_sha256: str = ""
+
+    @property
+    def bits_per_frame(self) -> float:
+        """Nominal bits of one frame: the sum of log2 of the codebook sizes in use."""
+        return sum(math.log2(size) for size in self.codebook_sizes)
+
+    @property
+    def bitrate(self) -> float:
+        """Nominal bit/s."""
+        return self.bits_per_frame * self.frame_rate
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.tokens_per_frame * self.frame_rate
+
+    @property
+    def num_parameters(self) -> int | None:
+        """Of the whole model."""
+        return None if self.module is None else sum(parameter.numel() for parameter in self.module.parameters())
+
+    @abstractmethod
+    def encode(self, audio: Tensor) -> Tensor:
+        """Audio (batch, samples) in [-1, 1] at `sample_rate` -> codes (batch, quantizers, frames) int64.
+
+        Code q is in [0, codebook_sizes[q]). Any length from one sample on.
+        """
+
+    @abstractmethod
+    def decode(self, codes: Tensor, length: int | None = None) -> Tensor:
+        """Codes (batch, quantizers, frames) -> audio (batch, samples), of exactly `length` samples if given."""
+
+    def to(self, device: torch.device) -> None:
+        """Move the model to `device`."""
+        if self.module is not None:
+            self.module.to(device)
+
+
+def codec_class(name: str) -> type[WholeCodec]:
+    """The class registered as `name`, or given as "package.module:Class".
+
+    Raises:
+        UnknownName: no such codec.
+        CodecError: there is no such module or class, or it is no `WholeCodec`; or what it needs is not installed.
+    """
+    if ":" not in name:
+        CODECS.require(name)
+    try:
+        found = _imported(name) if ":" in name else CODECS.resolve(name)
+    except ImportError as error:
+        missing = f"codec {name!r} cannot be imported: {error}."
+        hint = " Install: pip install 'codec-bottlenecks[codecs]'" if name in CODECS.names() else ""
+        raise CodecError(missing + hint) from error
+    if not (inspect.isclass(found) and issubclass(found, WholeCodec)):
+        raise CodecError(f"codec {name!r} is no subclass of baselines.codecs.WholeCodec")
+    return found
+
+
+def build_codec(name: str, weights_root: Path | None = None, **options: Any) -> WholeCodec:
+    """Load the codec `name` with its options.
+
+    Args:
+        name: registered, or "package.module:Class".
+        weights_root: folder to look for weights in before the hub's own cache; see `HubWeights.find`.
+        options: of the codec, such as num_quantizers=8.
+
+    Raises:
+        UnknownName, CodecError: as in `codec_class`; or an option is unknown or out of range.
+        WeightsMissing: the weights are not on this machine; the message says how to get them.
+    """
+    cls = codec_class(name)
+    check_options(name, cls, options)
+    where = () if cls.weights is None else (cls.weights.find(name, weights_root),)
+    return cls(*where, **options)
+
+
+def check_options(name: str, cls: type[WholeCodec], options: dict[str, Any]) -> None:
+    """Raise CodecError where `cls` has no such option."""
+    known = [option for option in inspect.signature(cls).parameters if option != "folder"]
+    for option in options:
+        if option not in known:
+            raise CodecError(f"codec {name!r} has no option {option!r}. Its options: {', '.join(known) or 'none'}.")
+
+
+def _imported(target: str) -> Any:
+    module, _, attribute = target.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except AttributeError as error:
+        raise CodecError(f"codec {target!r}: {module} has no {attribute}") from error
+
+
+__all__ = ["CODECS", "CodecError", "UnknownName", "WholeCodec", "build_codec", "check_options", "codec_class"]
