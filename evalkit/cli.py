@@ -197,7 +197,7 @@ def _scorer(
 def _finish(result: RunResult, scorer: Scorer, console: Console, allow_failures: int, required: Sequence[str]) -> None:
     """Print what a run gave; exit status 1 if too many scores failed, or a required metric could not run."""
     from evalkit.outputs import pair_notes
-    from evalkit.tables import compare_with_baseline, render_console, render_differences, summarize
+    from evalkit.tables import compare_with_baseline, render_console, render_differences, render_published, summarize
 
     def line(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -209,6 +209,8 @@ def _finish(result: RunResult, scorer: Scorer, console: Console, allow_failures:
     console.print(render_console(summarize(result.utterances, result.systems, differences), console.width))
     if differences is not None and len(differences):
         console.print(render_differences(differences, console.width))
+    if result.paper is not None and result.published is not None:
+        console.print(render_published(result.published, result.paper))
     for note in pair_notes(result.utterances):
         line(f"note: {note}")
     for plot, reason in result.plots.skipped.items():
@@ -224,6 +226,8 @@ def _finish(result: RunResult, scorer: Scorer, console: Console, allow_failures:
         line(f"note: {scorer.cache.problem}")
     for metric, reason in result.unavailable().items():
         line(f"{metric} is unavailable: {reason.removeprefix(f'{metric}: ')}")
+    for system, reason in result.unavailable_systems().items():
+        line(f"{system} is unavailable: {reason.removeprefix(f'{system}: ')}")
     if result.num_failed:
         line(f"{result.num_failed:,} of {len(result.utterances):,} scores failed:")
         for failure in result.failures():

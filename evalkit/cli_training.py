@@ -47,7 +47,7 @@ def train(
     console = Console(quiet=int(os.environ.get("RANK", "0")) > 0)
     loaded = load_experiment(experiment, [*(set_ or []), *(["train.compile=true"] if compile_ else [])])
     plan = make_plan(loaded, out or Path("runs") / loaded.name)
-    trained = {each.name: each for each in plan.systems if each.checkpoint is None}
+    trained = {each.name: each for each in plan.trained}
     for name in system or []:
         if name not in trained:
             raise ExperimentError(

@@ -7,7 +7,7 @@ import io
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from evalkit.pair import Pair, Score
 from evalkit.protocol import Protocol
 from evalkit.scoring import Scorer
 from evalkit.store import RunStore, UtteranceRecord
-from evalkit.systems import System
+from evalkit.systems import System, UnavailableSystem
+from evalkit.tables.published import Counterpart
 from q2d2.audio import AudioError, read_audio, read_header
 from q2d2.checkpoints import file_sha256
 from q2d2.errors import UserError
@@ -46,6 +47,8 @@ class Evaluation:
         protocol: how pairs are brought to the metrics.
         baseline: the system that the others are compared with; None for no comparison.
         examples: utterances whose reconstructions are kept.
+        paper: published numbers to stand beside, one of `evalkit.papers`; None for none.
+        counterparts: system -> the paper's row that it is compared with.
     """
 
     folder: Path
@@ -57,6 +60,8 @@ class Evaluation:
     protocol: Protocol
     baseline: str | None = None
     examples: int = 0
+    paper: str | None = None
+    counterparts: Mapping[str, Counterpart] = field(default_factory=dict)
 
     @cached_property
     def loaded(self) -> dict[str, Metric]:
@@ -127,16 +132,19 @@ def evaluate(
         OSError: a row cannot be written; all rows before are kept.
     """
     keys = {u.id: _key(evaluation, system, u) for u in evaluation.utterances}
+    if isinstance(system, UnavailableSystem):
+        lost = tuple(Score(name, None, "unavailable", system.reason, 0.0) for name in evaluation.metrics)
+        return tuple(UtteranceRecord(system.name, keys[u.id], u.id, lost, None) for u in evaluation.utterances)
     versions = evaluation.versions(scorer.device)
     found = {u.id: store.record(system.name, keys[u.id], u.id) for u in evaluation.utterances}
     todo = {utterance: _missing(record, versions) for utterance, record in found.items()}
     missing = [u for u in evaluation.utterances if todo[u.id]]
     if missing:
-        codes: dict[str, Any] = {}
+        made: dict[str, list[Any]] = {}  # utterance -> codes and bits
 
         def pairs() -> Iterator[tuple[Pair, Sequence[str]]]:
             for utterance in missing:
-                pair, codes[utterance.id] = _reconstruct(system, utterance)
+                pair, *made[utterance.id] = _reconstruct(system, utterance)
                 yield pair, todo[utterance.id]
 
         columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn())
@@ -146,7 +154,7 @@ def evaluate(
             for pair, scores in scorer.score(pairs()):
                 name = pair.utterance
                 whole = (*_others(found[name], scores), *scores)
-                store.append(UtteranceRecord(system.name, keys[name], name, whole, codes.pop(name)))
+                store.append(UtteranceRecord(system.name, keys[name], name, whole, *made.pop(name)))
                 progress.advance(task)
     _keep_examples(evaluation, system, keys)
     # Where no metric can run there are no records: the rows are made of the reasons alone.
@@ -172,19 +180,20 @@ def _others(record: UtteranceRecord | None, scores: Sequence[Score]) -> list[Sco
     return [score for score in record.scores if score.status == "ok" and score.metric not in new] if record else []
 
 
-def _reconstruct(system: System, utterance: Utterance) -> tuple[Pair, Any]:
+def _reconstruct(system: System, utterance: Utterance) -> tuple[Pair, Any, int | None]:
+    """The pair to score, and the codes and bits of the reconstruction where there are any."""
     try:
         channels = read_header(utterance.path).channels  # knows of damage that decoding passes over
         audio, rate = read_audio(utterance.path)
     except AudioError as error:
-        return Pair.without_audio(utterance.id, f"reference: {error.reason}"), None
+        return Pair.without_audio(utterance.id, f"reference: {error.reason}"), None, None
     try:
         made = system.reconstruct(audio, rate, utterance.id)
     except AudioError as error:
-        return Pair.without_audio(utterance.id, f"estimate: {error.reason}"), None
+        return Pair.without_audio(utterance.id, f"estimate: {error.reason}"), None, None
     averaged = f"reference: mean of {channels} channels" if channels > 1 else ""
     note = "; ".join(part for part in (averaged, made.note) if part)
-    return Pair(utterance.id, audio, rate, made.audio, made.sample_rate, note=note), made.codes
+    return Pair(utterance.id, audio, rate, made.audio, made.sample_rate, note=note), made.codes, made.bits
 
 
 def example_path(folder: Path, utterance: str, system: str) -> Path:

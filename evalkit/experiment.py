@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
+from evalkit.papers import paper_names, read_paper
 from q2d2.errors import UserError, did_you_mean
 from q2d2.training.config import TrainConfig, recipe_values
 
@@ -56,23 +57,47 @@ class BackboneSection(_Strict):
     changes: dict[str, Any] = {}
 
 
-class SystemSpec(_Strict):
-    """A system: a bottleneck to train under the backbone, or a checkpoint to load.
+class FolderSection(_Strict):
+    """Decoded audio of a codec, paired by file name.
 
     Attributes:
-        bottleneck: {name: registered bottleneck, **its options}.
+        path: folder of the decoded files.
+        references: folder of their originals, which are then scored as a data set of their own; None where they belong
+            to utterances of the test set.
+    """
+
+    path: Path
+    references: Path | None = None
+
+
+class SystemSpec(_Strict):
+    """A system: exactly one of the first four.
+
+    Attributes:
+        bottleneck: to train under the backbone: {name: registered bottleneck, **its options}.
         checkpoint: folder of a checkpoint, or the name of one that ships with the package.
+        codec: a whole codec: {name: registered codec or package.module:Class, **its options}.
+        folder: decoded audio.
+        published: the system of the experiment's paper that this one is compared with.
+        differs: what makes that comparison an unequal one, such as other weights; printed beside it.
     """
 
     bottleneck: dict[str, Any] | None = None
     checkpoint: str | None = None
+    codec: dict[str, Any] | None = None
+    folder: FolderSection | None = None
+    published: str | None = None
+    differs: str = ""
 
     def model_post_init(self, context: Any) -> None:
-        if (self.bottleneck is None) == (self.checkpoint is None):
-            raise ValueError("give either bottleneck (to train) or checkpoint (to load)")
+        kinds = (self.bottleneck, self.checkpoint, self.codec, self.folder)
+        if sum(kind is not None for kind in kinds) != 1:
+            raise ValueError("give either bottleneck (to train), checkpoint or codec (to load), or folder (to score)")
         if self.bottleneck is not None and not isinstance(self.bottleneck.get("name"), str):
             example = "bottleneck needs a name, for instance {name: q2d2, tiling: rhombic, levels: [7, 7]}"
             raise ValueError(BARE_NULL if "name" in self.bottleneck else example)
+        if self.codec is not None and not isinstance(self.codec.get("name"), str):
+            raise ValueError("codec needs a name, for instance {name: encodec, num_quantizers: 8}")
 
 
 class SpeedSection(_Strict):
@@ -94,6 +119,8 @@ class Experiment(_Strict):
         metrics: registered metrics of single utterances.
         protocol, align: how pairs are brought to the metrics, and whether delays are compensated.
         baseline: the system that the others are compared with; None for no comparison.
+        paper: published numbers to stand beside, one of `evalkit.papers`; None for none.
+        weights_root: folder with weights of whole codecs; None for the hub's cache of this machine.
         speed: how the real-time factor is measured.
         examples: number of utterances whose audio is kept and whose first one is drawn as spectrograms.
     """
@@ -109,6 +136,8 @@ class Experiment(_Strict):
     protocol: Literal["strict", "paper"] = "strict"
     align: bool = False
     baseline: str | None = None
+    paper: str | None = None
+    weights_root: Path | None = None
     speed: SpeedSection = SpeedSection()
     examples: int = Field(default=2, ge=0)
 
@@ -146,6 +175,22 @@ class Experiment(_Strict):
         known = [*KNOWN_ANSWERS, *self.systems]
         if self.baseline is not None and self.baseline not in known:
             raise ValueError(f"baseline {self.baseline!r} is no system of this experiment: {', '.join(known)}")
+        return self
+
+    @model_validator(mode="after")
+    def _published_systems_exist(self) -> Experiment:
+        asked = {name: spec.published for name, spec in self.systems.items() if spec.published is not None}
+        if not asked and self.paper is None:
+            return self
+        if self.paper is None:
+            raise ValueError(f"systems.{next(iter(asked))}.published needs paper: one of {', '.join(paper_names())}")
+        known = read_paper(self.paper).systems
+        for name, published in asked.items():
+            if published not in known:
+                hint = did_you_mean(published, known)
+                raise ValueError(
+                    f"systems.{name}.published: {self.paper} has no {published!r}.{hint} It has: {', '.join(known)}."
+                )
         return self
 
     def resolved(self) -> dict[str, Any]:

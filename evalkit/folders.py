@@ -176,7 +176,7 @@ def score_folders(pairing: Pairing, evaluation: Evaluation, console: Console, sc
         done = []
         for system in todo:
             records = evaluate(evaluation, store, system, scorer, console)
-            done.append(scored_system(evaluation.dataset, system, records, None, None))
+            done.append(scored_system(evaluation, system, records, None, None))
         return write_outputs(evaluation, store, done)
 
 

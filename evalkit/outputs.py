@@ -14,13 +14,14 @@ import soundfile
 from evalkit.codes import CodeUsage
 from evalkit.datasets import Utterance
 from evalkit.evaluation import Evaluation, example_path
+from evalkit.papers import Paper, read_paper
 from evalkit.plots import DrawnPlots, draw_plots
 from evalkit.store import UTTERANCE_COLUMNS, RunStore, UtteranceRecord
 from evalkit.systems import CodecSystem, GroundTruth, System
-from evalkit.tables import write_tables
+from evalkit.tables import compare_with_paper, summarize, write_published, write_tables
 
 # By these names tables and plots are known as ours.
-TABLES = ("comparison.*", "differences.*")
+TABLES = ("comparison.*", "differences.*", "published.*")
 PLOTS = tuple(
     f"{name}*.{suffix}"
     for name in (
@@ -46,6 +47,7 @@ class RunResult:
         utterances, systems: the rows, as in the Parquet files.
         tables: paths of the tables.
         plots: paths of the plots, and what could not be drawn.
+        paper, published: numbers of a paper, and ours beside them (`compare_with_paper`); None for none.
     """
 
     folder: Path
@@ -54,6 +56,8 @@ class RunResult:
     systems: pd.DataFrame
     tables: list[Path]
     plots: DrawnPlots
+    paper: Paper | None = None
+    published: pd.DataFrame | None = None
 
     @property
     def num_failed(self) -> int:
@@ -62,8 +66,11 @@ class RunResult:
 
     def unavailable(self) -> dict[str, str]:
         """Metrics that cannot run here, and why."""
-        lost = self.utterances[self.utterances["status"] == "unavailable"].drop_duplicates("metric")
-        return dict(zip(lost["metric"], lost["detail"], strict=True))
+        return _wholly_unavailable(self.utterances, "metric")
+
+    def unavailable_systems(self) -> dict[str, str]:
+        """Systems that cannot run here, and why."""
+        return unavailable_systems(self.utterances)
 
     def failures(self, most: int = 10) -> list[str]:
         """Which scores failed and why, one line a metric, system and reason, at most `most` lines."""
@@ -81,11 +88,13 @@ class ScoredSystem:
 
     Attributes:
         row: of systems.parquet.
-        records: of the test set's utterances, in their order.
+        evaluation: what it was scored on.
+        records: of the evaluation's utterances, in their order.
         usage: the codes of all of them, counted.
     """
 
     row: dict[str, Any]
+    evaluation: Evaluation
     records: tuple[UtteranceRecord, ...]
     usage: CodeUsage
 
@@ -95,7 +104,7 @@ class ScoredSystem:
 
 
 def scored_system(
-    dataset: str,
+    evaluation: Evaluation,
     system: System,
     records: Sequence[UtteranceRecord],
     described: dict[str, Any] | None,
@@ -104,9 +113,9 @@ def scored_system(
     """Count a system's codes and make its row.
 
     Args:
-        dataset: as named in rows.
+        evaluation: what it was scored on.
         system: ready to reconstruct.
-        records: of all test utterances.
+        records: of all utterances of the evaluation.
         described: its checkpoint's JSON; None for a known-answer system.
         speed: what was measured of it; None for a known-answer system, or where no utterance could be read.
     """
@@ -116,13 +125,13 @@ def scored_system(
             usage.add(record.codes)
     coded = bool(system.codebook_sizes)
     rate = system.frame_rate if coded else None
-    row: dict[str, Any] = {"system": system.name, "kind": system.kind, "dataset": dataset}
+    row: dict[str, Any] = {"system": system.name, "kind": system.kind, "dataset": evaluation.dataset}
     row |= {
         "bottleneck": json.dumps(described["bottleneck"]) if described else None,
         "codebook_sizes": list(system.codebook_sizes) if coded else None,
         "frame_rate": system.frame_rate,
         "bits_per_frame": usage.bits_per_frame if coded else None,
-        "bitrate": None if rate is None else usage.bits_per_frame * rate,
+        "bitrate": _stream_bitrate(evaluation, records) if rate is None else usage.bits_per_frame * rate,
         "tokens_per_second": system.tokens_per_frame * rate if rate else None,
     }
     row |= usage.summary(system.frame_rate)
@@ -132,12 +141,32 @@ def scored_system(
         "train_steps": described and described["metadata"].get("settings", {}).get("train", {}).get("steps"),
         "checkpoint_sha256": described and described["weights_sha256"],
     }
-    return ScoredSystem(row, tuple(records), usage)
+    return ScoredSystem(row, evaluation, tuple(records), usage)
+
+
+def _stream_bitrate(evaluation: Evaluation, records: Sequence[UtteranceRecord]) -> float | None:
+    """bit/s that the coded streams took, over all utterances that have one; None where there are none."""
+    coded = {record.utterance: record.bits for record in records if record.bits is not None}
+    seconds = sum(utterance.seconds for utterance in evaluation.utterances if utterance.id in coded)
+    return sum(coded.values()) / seconds if seconds else None
+
+
+def unavailable_systems(utterances: pd.DataFrame) -> dict[str, str]:
+    """Systems without a score by any of the metrics that can run here, and why."""
+    metrics = _wholly_unavailable(utterances, "metric")
+    return _wholly_unavailable(utterances[~utterances["metric"].isin(list(metrics))], "system")
+
+
+def _wholly_unavailable(utterances: pd.DataFrame, column: str) -> dict[str, str]:
+    """Values of `column` all of whose rows are unavailable -> the first reason."""
+    lost = utterances.groupby(column, sort=False).filter(lambda rows: bool((rows["status"] == "unavailable").all()))
+    first = lost.drop_duplicates(column)
+    return dict(zip(first[column], first["detail"], strict=True))
 
 
 def write_outputs(evaluation: Evaluation, store: RunStore, scored: Sequence[ScoredSystem]) -> RunResult:
     """Write rows, tables and plots of `scored`, systems in the order of the tables."""
-    utterances = pd.DataFrame(_utterance_rows(evaluation, scored), columns=list(UTTERANCE_COLUMNS))
+    utterances = pd.DataFrame(_utterance_rows(scored), columns=list(UTTERANCE_COLUMNS))
     utterances["value"] = utterances["value"].astype("float64")
     systems = pd.DataFrame([system.row for system in scored])
     codes = pd.DataFrame(_code_rows(scored), columns=["system", "quantizer", "code", "count"])
@@ -146,6 +175,13 @@ def write_outputs(evaluation: Evaluation, store: RunStore, scored: Sequence[Scor
     folder, baseline = evaluation.folder, evaluation.baseline
     notes = [*evaluation.notes, *pair_notes(utterances)]
     tables = write_tables(utterances, systems, folder / "tables", evaluation.title, notes, baseline)
+    paper, published = None, None
+    if evaluation.paper is not None:
+        paper = read_paper(evaluation.paper)
+        summary, reasons = summarize(utterances, systems), unavailable_systems(utterances)
+        protocol = evaluation.protocol.label
+        published = compare_with_paper(summary, paper, evaluation.counterparts, protocol, reasons)
+        tables += write_published(published, paper, folder / "tables", evaluation.title)
     logs = {system.name: folder / "training" / f"{system.name}.csv" for system in scored}
     training = {name: pd.read_csv(path) for name, path in logs.items() if path.is_file()}
     example = evaluation.utterances[0] if evaluation.examples else None
@@ -155,7 +191,7 @@ def write_outputs(evaluation: Evaluation, store: RunStore, scored: Sequence[Scor
     )  # fmt: skip
     _remove_others(folder / "tables", TABLES, tables)
     _remove_others(folder / "plots", PLOTS, plots.files)
-    return RunResult(folder, baseline, utterances, systems, tables, plots)
+    return RunResult(folder, baseline, utterances, systems, tables, plots, paper, published)
 
 
 def _remove_others(folder: Path, patterns: Sequence[str], written: Sequence[Path]) -> None:
@@ -180,13 +216,14 @@ def pair_notes(utterances: pd.DataFrame) -> list[str]:
     return notes
 
 
-def _utterance_rows(evaluation: Evaluation, scored: Sequence[ScoredSystem]) -> list[tuple[Any, ...]]:
+def _utterance_rows(scored: Sequence[ScoredSystem]) -> list[tuple[Any, ...]]:
     return [
-        (system.name, evaluation.dataset, utterance.id, utterance.speaker, score.metric, score.value, score.status,
-         score.detail, score.seconds, evaluation.protocol.label, score.version)
+        (system.name, on.dataset, utterance.id, utterance.speaker, score.metric, score.value, score.status,
+         score.detail, score.seconds, on.protocol.label, score.version)
         for system in scored
-        for utterance, record in zip(evaluation.utterances, system.records, strict=True)
-        for score in evaluation.scores_of(record)
+        for on in (system.evaluation,)
+        for utterance, record in zip(on.utterances, system.records, strict=True)
+        for score in on.scores_of(record)
     ]  # fmt: skip
 
 

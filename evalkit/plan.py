@@ -15,41 +15,19 @@ from rich.table import Table
 from evalkit.datasets import Corpus, Utterance, load_corpus
 from evalkit.datasets.selection import select_manifest, select_utterances
 from evalkit.evaluation import Evaluation
-from evalkit.experiment import KNOWN_ANSWERS, Experiment, ExperimentError
+from evalkit.experiment import KNOWN_ANSWERS, Experiment, ExperimentError, SystemSpec
 from evalkit.metrics import METRICS
+from evalkit.papers import read_paper
+from evalkit.planned import Planned, PlannedBottleneck, plan_system
 from evalkit.protocol import get_protocol
-from q2d2.bottleneck import NullBottleneck, build_bottleneck
-from q2d2.checkpoints import CONFIG, find_checkpoint, read_description
+from evalkit.tables.published import Counterpart
+from q2d2.bottleneck import NullBottleneck
+from q2d2.checkpoints import find_checkpoint, read_description
 from q2d2.codec import Codec, CodecConfig, CodecOutput, codec_config
 from q2d2.training.losses import ReconstructionLosses
 from q2d2.training.manifest import Manifest
-from q2d2.training.state import STATE
 
 MAX_LEFT_OUT = 5
-
-
-@dataclass(frozen=True)
-class PlannedSystem:
-    """A system of the experiment, before it is trained or loaded.
-
-    Attributes:
-        name: as in tables.
-        bottleneck: {"name": ..., **options}.
-        backbone: sizes of its backbone.
-        checkpoint: where to load it from; None for one to be trained.
-        bits_per_frame: nominal; 0 for the null bottleneck.
-    """
-
-    name: str
-    bottleneck: dict[str, Any]
-    backbone: CodecConfig
-    checkpoint: Path | None
-    bits_per_frame: float
-
-    @property
-    def bitrate(self) -> float:
-        """Nominal bit/s."""
-        return self.bits_per_frame * self.backbone.frame_rate
 
 
 @dataclass(frozen=True)
@@ -64,7 +42,7 @@ class Plan:
 
     experiment: Experiment
     folder: Path
-    systems: tuple[PlannedSystem, ...]
+    systems: tuple[Planned, ...]
     train: tuple[Corpus, ...]
     train_manifest: Manifest
     test: Corpus
@@ -89,8 +67,27 @@ class Plan:
             "backbone": resolved["backbone"],
             "train": resolved["train"],
             "files_sha256": self.train_manifest.digest,
-            "bottleneck": {system.name: system.bottleneck for system in self.systems if system.checkpoint is None},
+            "bottleneck": {system.name: system.bottleneck for system in self.trained},
         }
+
+    @property
+    def trained(self) -> tuple[PlannedBottleneck, ...]:
+        """The systems that have to be trained, or were in the run's folder."""
+        return tuple(s for s in self.systems if isinstance(s, PlannedBottleneck) and s.checkpoint is None)
+
+    @property
+    def _counterparts(self) -> dict[str, Counterpart]:
+        """System -> the paper's row that it is compared with."""
+        experiment = self.experiment
+        if experiment.paper is None:
+            return {}
+        known = read_paper(experiment.paper).systems
+        found = {name: Counterpart(name) for name in KNOWN_ANSWERS if name in known}
+        for system in self.systems:
+            spec = experiment.systems[system.name]
+            if spec.published is not None:
+                found[system.name] = _counterpart(spec, system)
+        return found
 
     @property
     def evaluation(self) -> Evaluation:
@@ -106,16 +103,16 @@ class Plan:
             protocol=get_protocol(experiment.protocol, experiment.align),
             baseline=experiment.baseline,
             examples=experiment.examples,
+            paper=experiment.paper,
+            counterparts=self._counterparts,
         )
 
-    def state_of(self, system: PlannedSystem) -> str:
-        """What is to be done for a system: "load FOLDER", "trained already", "go on training" or "train"."""
-        if system.checkpoint is not None:
-            return f"load {system.checkpoint}"
-        folder = self.folder / "checkpoints" / system.name
-        if (folder / CONFIG).is_file():
-            return "trained already"
-        return "go on training" if (folder / STATE).is_file() else "train"
+
+def _counterpart(spec: SystemSpec, planned: Planned) -> Counterpart:
+    parts = [spec.differs] if spec.differs else []
+    if isinstance(planned, PlannedBottleneck) and planned.checkpoint is None:
+        parts.append("trained here, not the published weights")
+    return Counterpart(str(spec.published), "; ".join(parts))
 
 
 def make_plan(experiment: Experiment, folder: Path) -> Plan:
@@ -130,16 +127,16 @@ def make_plan(experiment: Experiment, folder: Path) -> Plan:
     for metric in experiment.metrics:
         METRICS.require(metric)
     backbone = _backbone(experiment)
-    systems = tuple(_plan_system(name, experiment, backbone) for name in experiment.systems)
+    test = load_corpus(experiment.data.test.name, experiment.data.test.part, experiment.data.test.root)
+    test_utterances = tuple(select_utterances(test, experiment.data.test.limit))
+    systems = tuple(plan_system(name, experiment, backbone, test_utterances) for name in experiment.systems)
     train: list[Corpus] = []
     manifests: list[Manifest] = []
-    if any(system.checkpoint is None for system in systems):
+    if any(spec.bottleneck is not None for spec in experiment.systems.values()):
         _check_training(experiment, backbone)
         for ref in experiment.data.train:
             train.append(load_corpus(ref.name, ref.part, ref.root))
             manifests.append(select_manifest(train[-1], ref.limit))
-    test = load_corpus(experiment.data.test.name, experiment.data.test.part, experiment.data.test.root)
-    test_utterances = tuple(select_utterances(test, experiment.data.test.limit))
     plan = Plan(experiment, folder, systems, tuple(train), Manifest.concat(manifests), test, test_utterances)
     _check_folder(plan)
     return plan
@@ -153,27 +150,6 @@ def _backbone(experiment: Experiment) -> CodecConfig:
     except (ValueError, TypeError, RuntimeError, ArithmeticError) as error:
         raise ExperimentError(f"backbone: {error}") from error
     return backbone
-
-
-def _plan_system(name: str, experiment: Experiment, backbone: CodecConfig) -> PlannedSystem:
-    spec = experiment.systems[name]
-    if spec.checkpoint is not None:
-        checkpoint = find_checkpoint(spec.checkpoint)
-        described = read_description(checkpoint)
-        bottleneck = described["bottleneck"]
-        try:
-            backbone = CodecConfig(**described["backbone"])
-        except (ValueError, TypeError) as error:
-            raise ExperimentError(f"systems.{name}: {checkpoint}: backbone: {error}") from error
-    else:
-        assert spec.bottleneck is not None  # SystemSpec allows one or the other
-        checkpoint, bottleneck = None, spec.bottleneck
-    options = dict(bottleneck)
-    try:
-        built = build_bottleneck(options.pop("name"), backbone.dimension, **options)
-    except ValueError as error:
-        raise ExperimentError(f"systems.{name}: {error}") from error
-    return PlannedSystem(name, bottleneck, backbone, checkpoint, built.bits_per_frame)
 
 
 def _check_training(experiment: Experiment, backbone: CodecConfig) -> None:
@@ -257,9 +233,9 @@ def show_plan(plan: Plan, console: Console) -> None:
                 line(f"          [yellow]left out[/] {escape(str(problem))}")
     if len(plan.test_utterances) < len(plan.test.utterances):
         line(f"          limited to {len(plan.test_utterances):,} test utterances")
-    backbones = {system.backbone for system in plan.systems}
+    backbones = {system.backbone for system in plan.systems if isinstance(system, PlannedBottleneck)}
     if len(backbones) == 1:
-        line(f"backbone  {_size(plan.systems[0].backbone)}")
+        line(f"backbone  {_size(*backbones)}")
     if plan.train:
         start = f"continuing from {escape(train.init_from)}" if train.init_from else "from scratch"
         line(
@@ -273,14 +249,19 @@ def show_plan(plan: Plan, console: Console) -> None:
     for heading in ("system", "bits/frame", "kbit/s", "", *(["backbone"] if len(backbones) > 1 else [])):
         table.add_column(heading, justify="right" if heading in ("bits/frame", "kbit/s") else "left", overflow="fold")
     for system in plan.systems:
-        rates = ["-", "-"]
-        if system.bits_per_frame:
-            rates = [f"{system.bits_per_frame:.2f}", f"{system.bitrate / 1000:.3f}"]
-        size = [_size(system.backbone)] if len(backbones) > 1 else []
-        table.add_row(system.name, *rates, escape(plan.state_of(system)), *size)
+        rates, size = ["-", "-"], ""
+        if isinstance(system, PlannedBottleneck):
+            size = _size(system.backbone)
+            if system.bits_per_frame:
+                rates = [f"{system.bits_per_frame:.2f}", f"{system.bitrate / 1000:.3f}"]
+        state = escape(system.state(plan.folder))
+        table.add_row(system.name, *rates, state, *([size] if len(backbones) > 1 else []))
     for name in KNOWN_ANSWERS:
         table.add_row(name, "", "", "known answer")
     console.print(table, highlight=False)
+    for system in plan.systems:
+        if not isinstance(system, PlannedBottleneck) and system.missing:
+            line(f"[yellow]unavailable[/] {escape(system.missing)}")
 
 
 def _size(backbone: CodecConfig) -> str:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from rich.console import Console
 
+from baselines.codecs import build_codec
 from evalkit.datasets import Utterance
-from evalkit.evaluation import digest, evaluate
+from evalkit.evaluation import Evaluation, digest, evaluate
+from evalkit.folders import FolderSystem
 from evalkit.outputs import RunResult, ScoredSystem, scored_system, write_outputs
-from evalkit.plan import Plan, PlannedSystem
+from evalkit.plan import Plan
+from evalkit.planned import Planned, PlannedBottleneck, PlannedCodec, PlannedFolder
 from evalkit.scoring import Scorer
 from evalkit.speed import measure_rtf
 from evalkit.store import RunStore
-from evalkit.systems import Audio, CodecSystem, System, anchors
+from evalkit.systems import Audio, CodecSystem, System, UnavailableSystem, anchors
 from evalkit.training import train_system
 from q2d2.audio import AudioError, read_audio
 from q2d2.checkpoints import load_codec, read_description
@@ -40,23 +44,38 @@ def run(plan: Plan, console: Console, device: torch.device, scorer: Scorer) -> R
         description = evaluation.describe() | _describe(plan)
         store.write_run(description)
         done: list[ScoredSystem] = []
-        todo: list[System | PlannedSystem] = [*anchors(plan.test_rate), *plan.systems]
-        for system in todo:
-            described: dict[str, Any] | None = None
-            if isinstance(system, PlannedSystem):
-                described, system = _train_or_load(plan, system, device)
-            records = evaluate(evaluation, store, system, scorer, console)
+        for planned in (*anchors(plan.test_rate), *plan.systems):
+            system, described = _open(plan, planned, device) if isinstance(planned, Planned) else (planned, None)
+            on = _evaluation_of(plan.evaluation, planned)
+            records = evaluate(on, store, system, scorer, console)
             speed = _measure_speed(plan, store, system) if isinstance(system, CodecSystem) else None
-            done.append(scored_system(evaluation.dataset, system, records, described, speed))
+            done.append(scored_system(on, system, records, described, speed))
         weights = {system.name: system.row["checkpoint_sha256"] for system in done}
         store.write_run(description | {"weights_sha256": {name: sha for name, sha in weights.items() if sha}})
         return write_outputs(evaluation, store, done)
 
 
-def _train_or_load(plan: Plan, system: PlannedSystem, device: torch.device) -> tuple[dict[str, Any], CodecSystem]:
-    folder = system.checkpoint or train_system(plan, system, device.type)
-    described = read_description(folder)
-    return described, CodecSystem(system.name, load_codec(folder), device, described["weights_sha256"])
+def _open(plan: Plan, planned: Planned, device: torch.device) -> tuple[System, dict[str, Any] | None]:
+    """The system itself, trained first where it has to be, and its checkpoint's description if it has one."""
+    if isinstance(planned, PlannedBottleneck):
+        folder = planned.checkpoint or train_system(plan, planned, device.type)
+        described = read_description(folder)
+        return CodecSystem.of_ours(planned.name, load_codec(folder), device, described["weights_sha256"]), described
+    kind = "codec" if isinstance(planned, PlannedCodec) else "folder"
+    if planned.missing:
+        return UnavailableSystem(planned.name, kind, planned.missing), None
+    if isinstance(planned, PlannedFolder):
+        return FolderSystem(planned.name, planned.folder, planned.files), None
+    codec = build_codec(planned.codec, planned.weights_root, **planned.options)
+    return CodecSystem.of_whole(planned.name, codec, device), None
+
+
+def _evaluation_of(evaluation: Evaluation, planned: System | Planned) -> Evaluation:
+    """That of the run, or, for decoded audio with references of its own, on these."""
+    if isinstance(planned, PlannedFolder) and planned.references is not None:
+        dataset, utterances = planned.references
+        return replace(evaluation, dataset=dataset, utterances=utterances, examples=0)
+    return evaluation
 
 
 def _measure_speed(plan: Plan, store: RunStore, system: CodecSystem) -> dict[str, Any] | None:
@@ -70,9 +89,9 @@ def _measure_speed(plan: Plan, store: RunStore, system: CodecSystem) -> dict[str
         return None  # no utterance could be read: failed rows name them all
     with torch.inference_mode():
         signal = system.prepare(clip, rate)
-        codes = system.codec.encode(signal)
+        codes = system.coder.encode(signal)
         timed = measure_rtf(
-            lambda: system.codec.encode(signal), lambda: system.codec.decode(codes), len(clip) / rate, settings.repeats,
+            lambda: system.coder.encode(signal), lambda: system.coder.decode(codes), len(clip) / rate, settings.repeats,
             synchronize=torch.cuda.synchronize if system.device.type == "cuda" else None, device=system.device.type,
         )  # fmt: skip
     values = {

@@ -47,6 +47,7 @@ class UtteranceRecord:
         utterance: id.
         scores: at most one per metric.
         codes: (quantizers, frames) int64, or None.
+        bits: of the coded stream, where the system's rate is not nominal; else None.
     """
 
     system: str
@@ -54,6 +55,7 @@ class UtteranceRecord:
     utterance: str
     scores: tuple[Score, ...]
     codes: NDArray[np.int64] | None
+    bits: int | None = None
 
     def numbers(self, versions: Mapping[str, str]) -> dict[str, Score]:
         """The scores that are numbers by the metrics and versions asked for."""
@@ -68,6 +70,8 @@ class UtteranceRecord:
         if self.codes is not None:
             packed = zlib.compress(self.codes.astype("<i4").tobytes())
             values["codes"] = {"shape": self.codes.shape, "zlib_int32": base64.b64encode(packed).decode()}
+        if self.bits is not None:
+            values["bits"] = self.bits
         return values
 
     @classmethod
@@ -77,7 +81,7 @@ class UtteranceRecord:
             raw = zlib.decompress(base64.b64decode(packed["zlib_int32"]))
             codes = np.frombuffer(raw, "<i4").astype(np.int64).reshape(packed["shape"])
         scores = tuple(Score(**score) for score in values["scores"])
-        return cls(values["system"], values["key"], values["utterance"], scores, codes)
+        return cls(values["system"], values["key"], values["utterance"], scores, codes, values.get("bits"))
 
 
 class RunStore:

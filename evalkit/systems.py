@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -11,6 +13,8 @@ import torch
 import torchaudio.functional as AF
 from numpy.typing import NDArray
 
+from baselines.codecs import WholeCodec
+from q2d2.audio import AudioError
 from q2d2.codec import Codec
 from q2d2.codec.inference import prepare_for_inference
 
@@ -23,12 +27,14 @@ class Reconstruction:
 
     audio: (samples,) float32 at `sample_rate` Hz, as long in seconds as the original.
     codes: (quantizers, frames) int64, or None where the system has none.
+    bits: of the coded stream, where a system's bit rate is what its streams take rather than nominal.
     note: what is to be known of the audio, for its rows; may be empty.
     """
 
     audio: Audio
     sample_rate: int
     codes: NDArray[np.int64] | None = None
+    bits: int | None = None
     note: str = ""
 
 
@@ -37,7 +43,7 @@ class System(Protocol):
 
     Attributes:
         name: as in tables.
-        kind: "anchor" for a known-answer system, "codec" for one of ours, "folder" for decoded files.
+        kind: "anchor" for a known-answer system, "codec" for one that runs here, "folder" for decoded files.
         sample_rate: in Hz; None for one that works at the rate of its input.
         frame_rate: frames per second; None where there are none.
         codebook_sizes: codes of each quantizer; empty where unknown or continuous.
@@ -131,25 +137,73 @@ class WhiteNoise(Anchor):
         return Reconstruction((audio + noise).astype(np.float32), sample_rate)
 
 
-class CodecSystem:
-    """A codec of ours, resampling to its own rate where the input has another.
+class Coder(Protocol):
+    """What a `CodecSystem` runs: one of our codecs made ready, or a `baselines.codecs.WholeCodec`."""
 
-    The output stays at the codec's rate and has ceil(samples * codec rate / input rate) samples. `codec` is a copy
-    prepared for inference in float32; `num_parameters` are those of the codec it was made from.
+    @property
+    def sample_rate(self) -> int: ...
+    @property
+    def frame_rate(self) -> float | None: ...
+    def encode(self, audio: torch.Tensor) -> torch.Tensor: ...
+    def decode(self, codes: torch.Tensor, length: int | None = None) -> torch.Tensor: ...
+
+
+class CodecSystem:
+    """A codec that runs here, resampling to its own rate where the input has another.
+
+    The output stays at the codec's rate and has ceil(samples * codec rate / input rate) samples.
+
+    Args:
+        name: as in tables.
+        coder: ready to run on `device`.
+        device: where it runs.
+        weights_sha256: changes whenever its output may change.
+        codebook_sizes, tokens_per_frame: as in `System`.
+        num_parameters: None for a codec without any.
+        stream_bits: codes -> bits of the stream they stand for, of a coder whose rate is not nominal.
     """
 
     kind = "codec"
 
-    def __init__(self, name: str, codec: Codec, device: torch.device, weights_sha256: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        coder: Coder,
+        device: torch.device,
+        weights_sha256: str,
+        codebook_sizes: tuple[int, ...],
+        tokens_per_frame: int,
+        num_parameters: int | None,
+        stream_bits: Callable[[torch.Tensor], int | None] = lambda codes: None,
+    ) -> None:
         self.name = name
-        self.weights_sha256 = weights_sha256
-        self.codec = prepare_for_inference(codec.to(device))
-        self.num_parameters = sum(parameter.numel() for parameter in codec.parameters())
+        self.coder = coder
         self.device = device
-        self.sample_rate: int | None = codec.sample_rate
-        self.frame_rate: float | None = codec.frame_rate
-        self.codebook_sizes = codec.bottleneck.codebook_sizes
-        self.tokens_per_frame = codec.bottleneck.tokens_per_frame
+        self.weights_sha256 = weights_sha256
+        self.sample_rate: int | None = coder.sample_rate
+        self.frame_rate = coder.frame_rate
+        self.codebook_sizes = codebook_sizes
+        self.tokens_per_frame = tokens_per_frame
+        self.num_parameters = num_parameters
+        self._stream_bits = stream_bits
+
+    @classmethod
+    def of_ours(cls, name: str, codec: Codec, device: torch.device, weights_sha256: str) -> CodecSystem:
+        """One of our codecs, as a copy prepared for inference in float32."""
+        bottleneck = codec.bottleneck
+        return cls(
+            name, prepare_for_inference(codec.to(device)), device, weights_sha256, bottleneck.codebook_sizes,
+            bottleneck.tokens_per_frame, sum(parameter.numel() for parameter in codec.parameters()),
+        )  # fmt: skip
+
+    @classmethod
+    def of_whole(cls, name: str, codec: WholeCodec, device: torch.device) -> CodecSystem:
+        """A whole codec of `baselines.codecs`."""
+        codec.to(device)
+        return cls(
+            name, codec, device, codec.fingerprint, codec.codebook_sizes, codec.tokens_per_frame,
+            codec.num_parameters, codec.stream_bits,
+        )  # fmt: skip
 
     def fingerprint(self, utterance: str) -> str:
         return self.weights_sha256
@@ -157,15 +211,28 @@ class CodecSystem:
     def prepare(self, audio: Audio, sample_rate: int) -> torch.Tensor:
         """Audio (samples,) -> (1, samples) on the codec's device and at its rate."""
         signal = torch.from_numpy(np.ascontiguousarray(audio)).to(self.device)[None]
-        resampled: torch.Tensor = AF.resample(signal, sample_rate, self.codec.sample_rate)
+        resampled: torch.Tensor = AF.resample(signal, sample_rate, self.coder.sample_rate)
         return resampled
 
     @torch.inference_mode()
     def reconstruct(self, audio: Audio, sample_rate: int, utterance: str) -> Reconstruction:
         signal = self.prepare(audio, sample_rate)
-        codes = self.codec.encode(signal)
-        decoded = self.codec.decode(codes, length=signal.shape[-1])[0].cpu().numpy()
-        return Reconstruction(decoded, self.codec.sample_rate, codes[0].cpu().numpy() if self.codebook_sizes else None)
+        codes = self.coder.encode(signal)
+        decoded = self.coder.decode(codes, length=signal.shape[-1])[0].cpu().numpy()
+        kept = codes[0].cpu().numpy() if self.codebook_sizes else None
+        return Reconstruction(decoded, self.coder.sample_rate, kept, self._stream_bits(codes))
+
+
+class UnavailableSystem(Anchor):
+    """A system that cannot run here: all its scores are unavailable, for `reason`."""
+
+    def __init__(self, name: str, kind: str, reason: str) -> None:
+        self.name = name
+        self.kind = kind
+        self.reason = reason
+
+    def reconstruct(self, audio: Audio, sample_rate: int, utterance: str) -> Reconstruction:
+        raise AudioError(Path(utterance), self.reason)
 
 
 def anchors(test_rate: int | None) -> list[System]:

@@ -6,12 +6,13 @@ import shutil
 from pathlib import Path
 
 from evalkit.environment import code_version
-from evalkit.plan import Plan, PlannedSystem
+from evalkit.plan import Plan
+from evalkit.planned import PlannedBottleneck
 from evalkit.speed import hardware_fingerprint
 from q2d2.training.loop import train
 
 
-def train_system(plan: Plan, system: PlannedSystem, device: str) -> Path:
+def train_system(plan: Plan, system: PlannedBottleneck, device: str) -> Path:
     """Train `system`, or go on with it; returns the folder of its checkpoint.
 
     Its log is copied to training/NAME.csv of the run.

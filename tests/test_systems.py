@@ -25,7 +25,7 @@ def tiny_system(name: str = "q2d2", **options: object) -> CodecSystem:
     torch.manual_seed(0)
     config = codec_config("tiny", num_filters=2, dimension=8, decoder_dim=64, decoder_intermediate=64, decoder_layers=1)
     options = options or ({"tiling": "rhombic", "levels": [5, 5]} if name == "q2d2" else {})
-    return CodecSystem(
+    return CodecSystem.of_ours(
         name, Codec(config, build_bottleneck(name, config.dimension, **options)), torch.device("cpu"), "sha"
     )
 
@@ -108,8 +108,8 @@ class TestCodecSystem:
         made = system.reconstruct(speech, RATE, "u")
         signal = torch.from_numpy(speech)[None]
         with torch.inference_mode():
-            codes = system.codec.encode(signal)
-            audio = system.codec.decode(codes, length=len(speech))
+            codes = system.coder.encode(signal)
+            audio = system.coder.decode(codes, length=len(speech))
         assert made.codes is not None
         assert np.array_equal(made.codes, codes[0].numpy())
         assert np.array_equal(made.audio, audio[0].numpy())
@@ -134,7 +134,7 @@ class TestCodecSystem:
         from concurrent.futures import ThreadPoolExecutor
 
         system = tiny_system()
-        assert not system.codec.training
+        assert not system.coder.training
         with ThreadPoolExecutor(1) as pool:
             elsewhere = pool.submit(system.reconstruct, speech, RATE, "u").result()
         assert np.array_equal(elsewhere.audio, system.reconstruct(speech, RATE, "u").audio)

@@ -20,7 +20,15 @@ from q2d2.registry import Registry, UnknownName
 CODECS = Registry(
     "codec",
     group="evalkit.codecs",
-    entries={},
+    entries={
+        "opus": "baselines.codecs.opus:Opus",
+        "encodec": "baselines.codecs.encodec:Encodec",
+        "dac": "baselines.codecs.dac:DAC",
+        "dac-24khz": "baselines.codecs.dac:DAC24kHz",
+        "mimi": "baselines.codecs.mimi:Mimi",
+        "xcodec": "baselines.codecs.xcodec:XCodec",
+        "bigcodec": "baselines.codecs.bigcodec:BigCodec",
+    },
 )
 
 
@@ -37,7 +45,7 @@ class WholeCodec(ABC):
     Attributes:
         weights: class attribute: where its weights are published; None where it needs none.
         sample_rate: of the audio it takes and gives, in Hz.
-        frame_rate: frames per second.
+        frame_rate: frames per second; None for a coder whose stream has no frames of codes.
         codebook_sizes: codes of each quantizer in use; empty for a coder whose stream has no codebooks.
         tokens_per_frame: indices of one frame as published tables count them; usually one a quantizer.
         module: its model, in eval mode; None where it has none.
@@ -46,7 +54,7 @@ class WholeCodec(ABC):
 
     weights: ClassVar[HubWeights | None] = None
     sample_rate: int
-    frame_rate: float
+    frame_rate: float | None
     codebook_sizes: tuple[int, ...]
     tokens_per_frame: int
     module: nn.Module | None = None
@@ -59,12 +67,18 @@ class WholeCodec(ABC):
 
     @property
     def bitrate(self) -> float:
-        """Nominal bit/s."""
-        return self.bits_per_frame * self.frame_rate
+        """Nominal bit/s; 0 for a coder whose rate is what its streams take (`stream_bits`)."""
+        return self.bits_per_frame * (self.frame_rate or 0.0)
 
     @property
     def tokens_per_second(self) -> float:
-        return self.tokens_per_frame * self.frame_rate
+        return self.tokens_per_frame * (self.frame_rate or 0.0)
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever its output may change: class, weights, and what of them is in use."""
+        kind = f"{type(self).__module__}:{type(self).__qualname__}"
+        return f"{kind} {self.weights_sha256[:16]} {','.join(map(str, self.codebook_sizes))}"
 
     @property
     def num_parameters(self) -> int | None:
@@ -81,6 +95,10 @@ class WholeCodec(ABC):
     @abstractmethod
     def decode(self, codes: Tensor, length: int | None = None) -> Tensor:
         """Codes (batch, quantizers, frames) -> audio (batch, samples), of exactly `length` samples if given."""
+
+    def stream_bits(self, codes: Tensor) -> int | None:
+        """Bits of the stream that `codes` of one recording stand for; None where the nominal rate is the rate."""
+        return None
 
     def to(self, device: torch.device) -> None:
         """Move the model to `device`."""
@@ -127,11 +145,15 @@ def build_codec(name: str, weights_root: Path | None = None, **options: Any) -> 
 
 
 def check_options(name: str, cls: type[WholeCodec], options: dict[str, Any]) -> None:
-    """Raise CodecError where `cls` has no such option."""
+    """Raise CodecError where `cls` has no such option, or needs another one."""
     known = [option for option in inspect.signature(cls).parameters if option != "folder"]
     for option in options:
         if option not in known:
             raise CodecError(f"codec {name!r} has no option {option!r}. Its options: {', '.join(known) or 'none'}.")
+    try:
+        inspect.signature(cls).bind(*(() if cls.weights is None else (Path(),)), **options)
+    except TypeError as error:
+        raise CodecError(f"codec {name!r}: {error}. Its options: {', '.join(known) or 'none'}.") from None
 
 
 def _imported(target: str) -> Any:

@@ -1,17 +1,24 @@
-"""Where the weights of whole codecs come from: a pinned revision on the hub, or a folder of one's own."""
+"""Where the weights of whole codecs come from: a revision on the hub, or a folder of one's own."""
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from q2d2.errors import UserError
 
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
 
 class WeightsMissing(UserError, RuntimeError):
     """Weights that are not on this machine; the message says how to get them."""
+
+
+class WeightsDamaged(UserError, RuntimeError):
+    """Weights that are not what the hub published; the message names the file and says how to mend it."""
 
 
 @dataclass(frozen=True)
@@ -20,42 +27,38 @@ class HubWeights:
 
     Attributes:
         repo: "owner/name" on the Hugging Face hub.
-        revision: the commit, 40 hexadecimal digits, so that the same files are loaded for ever.
+        revision: the commit, 40 hexadecimal digits, so that the same files are loaded for ever. None where no commit
+            is known: then it is the one that main was when it was fetched (the cache keeps it as refs/main), and
+            only the digest of the loaded files says which weights a result is of.
         files: names of the files that are needed, in the order of their digest.
         source: whose weights they are and under which licence, one line.
     """
 
     repo: str
-    revision: str
+    revision: str | None
     files: tuple[str, ...]
     source: str
 
     def find(self, name: str, root: Path | None = None) -> Path:
         """The folder that holds the files of the codec `name`, without any network.
 
-        Looked for in `root`/`name`, in `root` as a cache of the hub, and, where `root` is None, in the hub's cache of
-        this machine (HF_HOME, HF_HUB_CACHE).
+        Looked for in `root`/`name`, in `root` as a cache of the hub, and in the hub's cache of this machine (HF_HOME,
+        HF_HUB_CACHE).
 
         Raises:
-            WeightsMissing: a file is in none of them.
+            WeightsMissing: a file is in none of them, or `root`/`name` holds only some of them.
         """
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import LocalEntryNotFoundError
-
-        if root is not None and self._is_complete(root / name):
-            return root / name
-        try:
-            found = Path(
-                snapshot_download(
-                    self.repo, revision=self.revision, cache_dir=root, allow_patterns=list(self.files),
-                    local_files_only=True,
+        if root is not None and (root / name).is_dir():
+            if lacking := [file for file in self.files if not (root / name / file).is_file()]:
+                raise WeightsMissing(
+                    f"{name}: {root / name} lacks {', '.join(lacking)} of {self.repo}. Put it there, or remove the "
+                    f"folder and fetch the weights: evalkit weights fetch {name}"
                 )
-            )  # fmt: skip
-        except LocalEntryNotFoundError:
-            found = None
-        if found is not None and self._is_complete(found):
-            return found
-        where = f"{root / name} and the hub's cache layout below {root}" if root is not None else "the hub's cache"
+            return root / name
+        for cache in dict.fromkeys((root, None)):
+            if (found := self._cached(cache)) is not None:
+                return found
+        where = "the hub's cache" if root is None else f"{root / name}, {root} as a hub's cache, or the hub's cache"
         raise WeightsMissing(
             f"{name}: the weights are missing ({', '.join(self.files)} of {self.repo}, not in {where}). "
             f"Fetch them: evalkit weights fetch {name}. By hand: put these files into DIR/{name} and give "
@@ -65,30 +68,66 @@ class HubWeights:
     def fetch(self, root: Path | None = None) -> Path:
         """Download what is missing into the hub's cache, or into `root` in the same layout; the folder of the files.
 
-        The hub's library compares each file with the hash that the pinned revision lists.
+        What is there is read whole and compared with the hash that the hub gave it; with all files there and right,
+        no network is needed, and an unpinned revision stays the one that was fetched first.
 
         Raises:
-            UserError: the hub cannot be reached or has no such revision or file.
+            UserError: the hub cannot be reached, has no such revision or file, or sends other bytes than it lists.
         """
+        folder = self._cached(root)
+        if folder is not None:
+            try:
+                files_sha256(folder, self.files)
+            except WeightsDamaged:
+                return self._download(root, force=True)
+            return folder
+        return self._download(root)
+
+    def _download(self, root: Path | None, *, force: bool = False) -> Path:
         from q2d2.hub import hub_api, one_line
 
         api = hub_api()
         with one_line(api, self.repo, self.revision):
-            return Path(
-                api.snapshot_download(
-                    self.repo, revision=self.revision, cache_dir=root, allow_patterns=list(self.files)
-                )
-            )
+            # Without a network this fails at once, the download much later.
+            commit = api.model_info(self.repo, revision=self.revision).sha
+            for file in self.files:
+                api.hf_hub_download(self.repo, file, revision=self.revision, cache_dir=root, force_download=force)
+        folder = self._cached(root)
+        if folder is None or folder.name != commit:
+            raise UserError(f"{self.repo} changed on the hub while it was fetched; fetch it again")
+        files_sha256(folder, self.files)
+        return folder
 
-    def _is_complete(self, folder: Path) -> bool:
-        return all((folder / file).is_file() for file in self.files)
+    def _cached(self, cache: Path | None) -> Path | None:
+        """The folder of this revision in a cache of the hub (None: this machine's), if all files are in it."""
+        from huggingface_hub import try_to_load_from_cache
+
+        folders = set()
+        for file in self.files:
+            path = try_to_load_from_cache(self.repo, file, cache_dir=cache, revision=self.revision)
+            if not isinstance(path, str):  # None, or a mark that the repository has no such file
+                return None
+            folders.add(Path(path.removesuffix(file)))
+        return folders.pop() if len(folders) == 1 else None
 
 
 def files_sha256(folder: Path, files: Sequence[str]) -> str:
-    """One digest of several files of `folder`, of their names and contents."""
+    """One digest of several files of `folder`, of their names and contents.
+
+    Raises:
+        WeightsDamaged: a file that a cache of the hub keeps under its SHA-256 has another one.
+    """
     digest = hashlib.sha256()
     for name in files:
-        digest.update(name.encode())
         with (folder / name).open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+            contents = hashlib.file_digest(file, "sha256")
+        # The hub's cache links a file to a blob that is called after the hash the hub lists: of large files, SHA-256.
+        published = (folder / name).resolve().name
+        if _SHA256.fullmatch(published) and published != contents.hexdigest():
+            raise WeightsDamaged(
+                f"{folder / name} is damaged: sha256 {contents.hexdigest()}, the hub lists {published}. "
+                "Fetch the weights again: evalkit weights fetch"
+            )
+        digest.update(name.encode())
+        digest.update(contents.digest())
     return digest.hexdigest()

@@ -2,32 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from evalkit.papers import Paper
 from evalkit.tables.cells import Column, columns, is_ranked, metric_names
 from evalkit.tables.console import render_console
 from evalkit.tables.differences import differences_latex, differences_markdown, method_notes, render_differences
 from evalkit.tables.markup import to_latex, to_markdown
 from evalkit.tables.notes import protocol_note, standing_notes, units
 from evalkit.tables.paired import compare_with_baseline
+from evalkit.tables.published import (
+    Counterpart,
+    compare_with_paper,
+    published_latex,
+    published_markdown,
+    published_notes,
+    render_published,
+)
 from evalkit.tables.summary import MetricFormat, metric_format, metric_keys, resampling_unit, summarize
 
 __all__ = [
     "Column",
+    "Counterpart",
     "MetricFormat",
     "columns",
     "compare_with_baseline",
+    "compare_with_paper",
     "is_ranked",
     "metric_format",
     "metric_keys",
     "metric_names",
     "render_console",
     "render_differences",
+    "render_published",
     "resampling_unit",
     "summarize",
+    "write_published",
     "write_tables",
 ]
 
@@ -79,6 +92,22 @@ def write_tables(
             "differences.md": differences_markdown(differences, heading, below),
             "differences.tex": differences_latex(differences, heading, below),
         }
+    return _write(texts, out_dir)
+
+
+def write_published(compared: pd.DataFrame, paper: Paper, out_dir: Path, title: str) -> list[Path]:
+    """Write `published` as .csv, .md and .tex into `out_dir`; the paths. `compared` is from `compare_with_paper`."""
+    notes = published_notes(compared, paper)
+    heading = f"{title}: beside the numbers of {paper.title}"
+    texts = {
+        "published.csv": compared.to_csv(index=False, lineterminator="\n"),
+        "published.md": published_markdown(compared, heading, notes),
+        "published.tex": published_latex(compared, heading, notes),
+    }
+    return _write(texts, out_dir)
+
+
+def _write(texts: Mapping[str, str], out_dir: Path) -> list[Path]:
     out_dir.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
         (out_dir / name).write_text(text, encoding="utf-8", newline="\n")

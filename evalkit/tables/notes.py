@@ -10,7 +10,7 @@ from evalkit.tables.cells import cells, columns, is_ranked, mark_legend, metric_
 from evalkit.tables.paired import ALPHA
 from evalkit.tables.summary import metric_format, metric_keys, protocols, resampling_unit
 
-MAX_REASONS = 6
+MAX_REASONS = 10
 GROUND_TRUTH = "ground-truth"
 METHOD = (
     "paired over the utterances both scored; Wilcoxon signed-rank test over {units}, p < "
@@ -33,14 +33,22 @@ def standing_notes(
     notes += protocol_note(utterances)
     if summary["kbps"].notna().any():
         notes.append(
-            "kbit/s: nominal, from the sizes of the codebooks. coded kbit/s: entropy of the codes in use. Utilization: "
-            "mean over a system's quantizers; normalized entropy: theirs together, over the nominal bits."
+            f"kbit/s: nominal, from the sizes of the codebooks{_measured_rates(summary)}. coded kbit/s: entropy of the "
+            "codes in use. Utilization: mean over a system's quantizers; normalized entropy: theirs together, over the "
+            "nominal bits."
         )
     if summary[["rtf_encode", "rtf_decode"]].notna().any().any():
         details = [str(text) for text in systems["rtf_detail"].dropna().unique() if str(text)]
         measured = f" Measured with: {'; '.join(details)}." if details else ""
         notes.append(f"RTF: seconds of computing per second of audio; not ranked.{measured}")
     return notes + caveats(summary) + _missing(utterances)
+
+
+def _measured_rates(summary: pd.DataFrame) -> str:
+    """Which systems have the rate of their streams, as they have no codebooks."""
+    measured = summary["kbps"].notna() & summary["bits_per_frame"].isna() & (summary["kind"] == "codec")
+    names = list(dict.fromkeys(summary.loc[measured, "system"]))
+    return f"; of {', '.join(names)}: measured, packets without their container" if names else ""
 
 
 def out_of_reach(differences: pd.DataFrame) -> str:
@@ -153,11 +161,14 @@ def _missing(utterances: pd.DataFrame) -> list[str]:
         return []
     tried = rows["metric"].value_counts().to_dict()
     notes = []
-    reasons = lost.assign(detail=lost["detail"].fillna("no reason given")).groupby(["metric", "status", "detail"])
-    for (metric, status, detail), missing in sorted(reasons, key=lambda item: (-len(item[1]), item[0])):
-        counts = ", ".join(f"{system} {count}" for system, count in missing["system"].value_counts(sort=False).items())
-        who = "every score" if len(missing) == tried[metric] else counts
-        notes.append(f"{metric_format(str(metric)).label}, {status}: {who}: {detail}")
+    reasons = lost.assign(detail=lost["detail"].fillna("no reason given")).groupby(["status", "detail"], sort=False)
+    for (status, detail), missing in sorted(reasons, key=lambda item: (-len(item[1]), item[0])):
+        by_system = missing.groupby("system", sort=False)["utterance"].nunique()
+        counts = ", ".join(f"{system} {count}" for system, count in by_system.items())
+        metrics = list(dict.fromkeys(missing["metric"]))
+        all_lost = len(missing) == sum(tried[metric] for metric in metrics)
+        labels = ", ".join(metric_format(str(metric)).label for metric in metrics)
+        notes.append(f"{labels}, {status}: {'every score' if all_lost else counts}: {detail}")
     if len(notes) > MAX_REASONS:
         further = len(notes) - MAX_REASONS
         notes = [*notes[:MAX_REASONS], f"{further} further reasons for missing scores: see the rows of the run."]

@@ -106,7 +106,7 @@ def resampling_unit(utterances: pd.DataFrame) -> str:
 
 
 def summarize(utterances: pd.DataFrame, systems: pd.DataFrame, differences: pd.DataFrame | None = None) -> pd.DataFrame:
-    """One row a data set and system, systems in the order of `systems`.
+    """One row a data set and system that was scored on it, systems in the order of `systems`.
 
     Columns: `dataset`, `system`, `kind`, `bits_per_frame`, `kbps` (nominal kbit/s), `tokens_per_second`; for each
     metric M `M` (mean over the rows that are ok), `M_low` and `M_high` (95 % interval of the mean), `M_n_ok`,
@@ -133,9 +133,12 @@ def summarize(utterances: pd.DataFrame, systems: pd.DataFrame, differences: pd.D
     nothing = utterances.iloc[:0]
     verdicts = _verdicts(differences)
     table = []
+    scored_on = utterances.groupby("system", sort=False)["dataset"].unique().to_dict()
     for dataset in list(dict.fromkeys(utterances["dataset"])) or [""]:
         by_speaker = resampling_unit(utterances[utterances["dataset"] == dataset]) == "speakers"
         for record in systems.to_dict("records"):
+            if dataset not in scored_on.get(record["system"], [dataset]):
+                continue
             row = {"dataset": dataset, **_rates(record)}
             for metric in metrics:
                 row |= _mean(metric, groups.get((dataset, record["system"], metric), nothing), by_speaker)

@@ -1,0 +1,166 @@
+"""The systems of an experiment before they exist: what each will be, and what is to be done for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from baselines.codecs import CodecError, check_options, codec_class
+from baselines.codecs.weights import WeightsMissing
+from evalkit.datasets import Utterance
+from evalkit.experiment import Experiment, ExperimentError, FolderSection, SystemSpec
+from evalkit.folders import pair_folders
+from evalkit.pairing import known_by_stem, list_audio, look_up
+from q2d2.bottleneck import build_bottleneck
+from q2d2.checkpoints import CONFIG, find_checkpoint, read_description
+from q2d2.codec import CodecConfig
+from q2d2.training.state import STATE
+
+
+@dataclass(frozen=True)
+class PlannedBottleneck:
+    """A bottleneck under the backbone, to be trained or loaded.
+
+    Attributes:
+        name: as in tables.
+        bottleneck: {"name": ..., **options}.
+        backbone: sizes of its backbone.
+        checkpoint: where to load it from; None for one to be trained.
+        bits_per_frame: nominal; 0 for the null bottleneck.
+    """
+
+    name: str
+    bottleneck: dict[str, Any]
+    backbone: CodecConfig
+    checkpoint: Path | None
+    bits_per_frame: float
+
+    @property
+    def bitrate(self) -> float:
+        """Nominal bit/s."""
+        return self.bits_per_frame * self.backbone.frame_rate
+
+    def state(self, run: Path) -> str:
+        """What is to be done in the run's folder: "load FOLDER", "trained already", "go on training" or "train"."""
+        if self.checkpoint is not None:
+            return f"load {self.checkpoint}"
+        folder = run / "checkpoints" / self.name
+        if (folder / CONFIG).is_file():
+            return "trained already"
+        return "go on training" if (folder / STATE).is_file() else "train"
+
+
+@dataclass(frozen=True)
+class PlannedCodec:
+    """A whole codec, to be loaded.
+
+    Attributes:
+        name: as in tables.
+        codec, options: as `baselines.codecs.build_codec` takes them.
+        weights_root: likewise.
+        missing: why it cannot run here; empty where it can.
+    """
+
+    name: str
+    codec: str
+    options: dict[str, Any]
+    weights_root: Path | None
+    missing: str
+
+    def state(self, run: Path) -> str:
+        return "unavailable" if self.missing else f"load {self.codec}"
+
+
+@dataclass(frozen=True)
+class PlannedFolder:
+    """Decoded audio, to be read.
+
+    Attributes:
+        name: as in tables.
+        folder: that holds it.
+        files: utterance -> file.
+        references: where they are a data set of their own: its name, and the utterances with a file.
+        missing: why there is nothing to read; empty where there is.
+    """
+
+    name: str
+    folder: Path
+    files: Mapping[str, Path]
+    references: tuple[str, tuple[Utterance, ...]] | None
+    missing: str
+
+    def state(self, run: Path) -> str:
+        return "unavailable" if self.missing else f"read {len(self.files):,} files of {self.folder}"
+
+
+Planned = PlannedBottleneck | PlannedCodec | PlannedFolder
+
+
+def plan_system(name: str, experiment: Experiment, backbone: CodecConfig, utterances: tuple[Utterance, ...]) -> Planned:
+    """What the system `name` of `experiment` will be; `utterances` are those of the test set.
+
+    Raises:
+        ExperimentError: an option is not valid.
+        CheckpointError, PairingError: a checkpoint, or decoded audio, is missing or does not fit.
+        UnknownName: no such codec or bottleneck.
+    """
+    spec = experiment.systems[name]
+    if spec.codec is not None:
+        return _plan_codec(name, dict(spec.codec), experiment.weights_root)
+    if spec.folder is not None:
+        return _plan_folder(name, spec.folder, utterances)
+    return _plan_bottleneck(name, spec, backbone)
+
+
+def _plan_codec(name: str, options: dict[str, Any], weights_root: Path | None) -> PlannedCodec:
+    codec, missing = options.pop("name"), ""
+    try:
+        cls = codec_class(codec)
+        check_options(codec, cls, options)
+        if cls.weights is None:
+            cls(**options)  # values out of range are told before anything is computed
+        else:
+            cls.weights.find(codec, weights_root)
+    except WeightsMissing as error:
+        missing = str(error)
+    except CodecError as error:
+        if error.__cause__ is None:  # not: a package that is not installed
+            raise ExperimentError(f"systems.{name}: {error}") from error
+        missing = str(error)
+    return PlannedCodec(name, codec, options, weights_root, missing)
+
+
+def _plan_folder(name: str, section: FolderSection, utterances: tuple[Utterance, ...]) -> PlannedFolder:
+    if not section.path.is_dir():
+        return PlannedFolder(name, section.path, {}, None, f"{section.path}: no such folder of decoded audio")
+    if section.references is not None:
+        pairing = pair_folders(section.references, [f"{name}={section.path}"])
+        (system,) = pairing.systems
+        return PlannedFolder(name, section.path, system.files, (pairing.dataset, pairing.references), "")
+    known = known_by_stem(section.path, list_audio(section.path, []))
+    found = {u.id: look_up(known, u.path.stem, f"systems.{name}: {u.id}", section.path) for u in utterances}
+    files = {utterance: path for utterance, path in found.items() if path is not None}
+    missing = "" if files else f"{section.path}: no file is called like an utterance of the test set"
+    return PlannedFolder(name, section.path, files, None, missing)
+
+
+def _plan_bottleneck(name: str, spec: SystemSpec, backbone: CodecConfig) -> PlannedBottleneck:
+    if spec.checkpoint is not None:
+        checkpoint = find_checkpoint(spec.checkpoint)
+        described = read_description(checkpoint)
+        bottleneck = described["bottleneck"]
+        try:
+            backbone = CodecConfig(**described["backbone"])
+        except (ValueError, TypeError) as error:
+            raise ExperimentError(f"systems.{name}: {checkpoint}: backbone: {error}") from error
+    else:
+        assert spec.bottleneck is not None  # SystemSpec allows one of four
+        checkpoint, bottleneck = None, spec.bottleneck
+    options = dict(bottleneck)
+    try:
+        built = build_bottleneck(options.pop("name"), backbone.dimension, **options)
+    except ValueError as error:
+        raise ExperimentError(f"systems.{name}: {error}") from error
+    return PlannedBottleneck(name, bottleneck, backbone, checkpoint, built.bits_per_frame)
