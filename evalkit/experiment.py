@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from importlib.resources import files
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -223,6 +224,44 @@ def load_experiment(source: str, overrides: Sequence[str] = ()) -> Experiment:
         return Experiment.model_validate(values)
     except ValidationError as error:
         raise ExperimentError(f"experiment {source}: " + "; ".join(map(_describe, error.errors()))) from error
+
+
+def with_decoded(experiment: Experiment, given: str) -> Experiment:
+    """The experiment with one more system, decoded audio, beside what is published of one that it has.
+
+    Args:
+        experiment: one with a paper.
+        given: "SYSTEM=DIR", or "SYSTEM=DIR,ORIGINALS" where the audio is not of the test set.
+
+    Raises:
+        ExperimentError: it is not such a text, or nothing is published of SYSTEM.
+    """
+    system, equals, folders = given.partition("=")
+    path, _, originals = folders.partition(",")
+    if not equals or not path:
+        raise ExperimentError(f"--decoded {given}: expected SYSTEM=DIR or SYSTEM=DIR,ORIGINALS")
+    published = {name: spec.published for name, spec in experiment.systems.items() if spec.published is not None}
+    if system not in published:
+        hint = did_you_mean(system, published)
+        raise ExperimentError(
+            f"--decoded {given}: nothing published of {system!r}.{hint} There are: {', '.join(published)}."
+        )
+    folder = FolderSection(path=Path(path), references=Path(originals) if originals else None)
+    spec = SystemSpec(
+        folder=folder, published=published[system], differs=f"decoded elsewhere, folder {Path(path).name}"
+    )
+    name = _free_name(f"{system}-decoded", experiment.systems)
+    systems = {}
+    for known, its_spec in experiment.systems.items():
+        systems[known] = its_spec
+        if known == system:
+            systems[name] = spec
+    return experiment.model_copy(update={"systems": systems})
+
+
+def _free_name(name: str, taken: Container[str]) -> str:
+    numbered = (f"{name}-{number}" for number in count(2))
+    return next(each for each in chain([name], numbered) if each not in taken)
 
 
 def _over_recipe(source: str, train: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,9 @@ from evalkit.evaluation import Evaluation
 from evalkit.experiment import KNOWN_ANSWERS, Experiment, ExperimentError, SystemSpec
 from evalkit.metrics import METRICS
 from evalkit.papers import read_paper
-from evalkit.planned import Planned, PlannedBottleneck, plan_system
+from evalkit.planned import Planned, PlannedBottleneck, PlannedFolder, plan_system
 from evalkit.protocol import get_protocol
+from evalkit.shards import Shard
 from evalkit.tables.published import Counterpart
 from q2d2.bottleneck import NullBottleneck
 from q2d2.checkpoints import find_checkpoint, read_description
@@ -115,8 +116,13 @@ def _counterpart(spec: SystemSpec, planned: Planned) -> Counterpart:
     return Counterpart(str(spec.published), "; ".join(parts))
 
 
-def make_plan(experiment: Experiment, folder: Path) -> Plan:
+def make_plan(experiment: Experiment, folder: Path, shard: Shard | None = None) -> Plan:
     """Open the corpora and check everything that can be checked without computing; writes nothing.
+
+    Args:
+        experiment: what to do.
+        folder: of the run.
+        shard: do this part of it only, in a folder of its own inside `folder`; systems must have been trained before.
 
     Raises:
         ExperimentError: a system, size, loss or segment length is not valid, or `folder` holds systems that were
@@ -130,9 +136,15 @@ def make_plan(experiment: Experiment, folder: Path) -> Plan:
     test = load_corpus(experiment.data.test.name, experiment.data.test.part, experiment.data.test.root)
     test_utterances = tuple(select_utterances(test, experiment.data.test.limit))
     systems = tuple(plan_system(name, experiment, backbone, test_utterances) for name in experiment.systems)
+    if shard is not None:
+        if shard.count > len(test_utterances):
+            raise ExperimentError(f"--shard: {shard.count} shards of {len(test_utterances)} utterances")
+        test_utterances = shard.select(test_utterances)
+        systems = tuple(_part(system, shard, folder) for system in systems)
+        folder = shard.folder(folder)
     train: list[Corpus] = []
     manifests: list[Manifest] = []
-    if any(spec.bottleneck is not None for spec in experiment.systems.values()):
+    if any(isinstance(system, PlannedBottleneck) and system.checkpoint is None for system in systems):
         _check_training(experiment, backbone)
         for ref in experiment.data.train:
             train.append(load_corpus(ref.name, ref.part, ref.root))
@@ -140,6 +152,18 @@ def make_plan(experiment: Experiment, folder: Path) -> Plan:
     plan = Plan(experiment, folder, systems, tuple(train), Manifest.concat(manifests), test, test_utterances)
     _check_folder(plan)
     return plan
+
+
+def _part(system: Planned, shard: Shard, folder: Path) -> Planned:
+    """The system as one of several shards sees it."""
+    if isinstance(system, PlannedFolder) and system.references is not None:
+        dataset, utterances = system.references
+        return replace(system, references=(dataset, shard.select(utterances)))
+    if isinstance(system, PlannedBottleneck) and system.checkpoint is None:
+        if system.state(folder) != "trained already":
+            raise ExperimentError(f"--shard: train {system.name} first: evalkit train ... --out {folder}")
+        return replace(system, checkpoint=folder / "checkpoints" / system.name)
+    return system
 
 
 def _backbone(experiment: Experiment) -> CodecConfig:

@@ -133,7 +133,7 @@ class RunStore:
 
     def append(self, record: UtteranceRecord) -> None:
         """Keep a record; it is on disk when this returns."""
-        self._write({"utterance_record": record.to_json()})
+        self._write(_record_entry(record))
         self._records[record.system, record.key, record.utterance] = record
 
     def speed(self, system: str, key: str) -> dict[str, Any] | None:
@@ -142,8 +142,16 @@ class RunStore:
 
     def append_speed(self, system: str, key: str, values: dict[str, Any]) -> None:
         """Keep a speed measurement (columns of systems.parquet)."""
-        self._write({"speed_record": {"system": system, "key": key, "values": values}})
+        self._write(_speed_entry(system, key, values))
         self._speeds[system, key] = values
+
+    def take_over(self, other: RunStore) -> None:
+        """Keep every record and speed of another run's folder that is not here yet."""
+        records = {place: record for place, record in other._records.items() if place not in self._records}
+        speeds = {place: values for place, values in other._speeds.items() if place not in self._speeds}
+        self._write(*map(_record_entry, records.values()), *(_speed_entry(*place, speeds[place]) for place in speeds))
+        self._records |= records
+        self._speeds |= speeds
 
     def write_run(self, description: dict[str, Any]) -> None:
         """Write run.json."""
@@ -158,8 +166,8 @@ class RunStore:
         os.replace(part, path)
         return path
 
-    def _write(self, entry: dict[str, Any]) -> None:
-        self._file.write(json.dumps(entry) + "\n")
+    def _write(self, *entries: dict[str, Any]) -> None:
+        self._file.writelines(json.dumps(entry) + "\n" for entry in entries)
         self._file.flush()
         os.fsync(self._file.fileno())
 
@@ -195,3 +203,11 @@ class RunStore:
             self._speeds[speed["system"], speed["key"]] = speed["values"]
         elif number > 1:
             raise ValueError("no record")
+
+
+def _record_entry(record: UtteranceRecord) -> dict[str, Any]:
+    return {"utterance_record": record.to_json()}
+
+
+def _speed_entry(system: str, key: str, values: dict[str, Any]) -> dict[str, Any]:
+    return {"speed_record": {"system": system, "key": key, "values": values}}

@@ -1,0 +1,168 @@
+"""The commands that do whole experiments: run, reproduce, merge. Imports as in cli.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from evalkit.cli_results import AllowFailures, Device, NoCache, Require, TimeLimit, Workers, finish, make_scorer
+
+if TYPE_CHECKING:
+    from evalkit.experiment import Experiment
+
+runs_app = typer.Typer(rich_markup_mode=None)
+
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a value of the experiment; may be repeated."),
+]
+Out = Annotated[Path | None, typer.Option(help="Folder of the run; default: runs/<name of the experiment>.")]
+WeightsRoot = Annotated[
+    Path | None,
+    typer.Option(help="Folder with weights of whole codecs, DIR/<codec>/ or a hub's cache; default: this machine's."),
+]
+ShardOption = Annotated[
+    str | None,
+    typer.Option("--shard", metavar="I/N", help="Score every N-th utterance from the I-th; join with `evalkit merge`."),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop; nothing is written.")]
+
+
+@runs_app.command(
+    epilog="Examples:  evalkit run quick  |  evalkit run librispeech --dry-run  |  "
+    "evalkit run tiny --set data.test.root=~/corpora --set train.steps=200 --out runs/short"
+)
+def run(
+    experiment: Annotated[str, typer.Argument(help="Built-in name (see `evalkit experiments`) or a YAML file.")],
+    set_: Set = None,
+    out: Out = None,
+    weights_root: WeightsRoot = None,
+    shard: ShardOption = None,
+    device: Device = "auto",
+    workers: Workers = None,
+    time_limit: TimeLimit = 300,
+    no_cache: NoCache = False,
+    require: Require = None,
+    allow_failures: AllowFailures = 0,
+    dry_run: DryRun = False,
+) -> None:
+    """Train or load every system of EXPERIMENT, score it on the test set, and write tables and plots.
+
+    The plan is printed first. Run the same command again after an interruption: finished work is skipped, and scores
+    that failed are tried again. The exit status is 1 if a score failed.
+    """
+    from evalkit.experiment import load_experiment
+
+    loaded = load_experiment(experiment, _overrides(set_, weights_root))
+    _run(loaded, out, shard, device, workers, time_limit, no_cache, require, allow_failures, dry_run)
+
+
+@runs_app.command(
+    epilog="Examples:  evalkit reproduce q2d2-table  |  "
+    "evalkit reproduce q2d2-table --weights-root ~/codecs --dry-run  |  "
+    "evalkit reproduce q2d2-table --decoded encodec=decoded/encodec,originals  |  "
+    "evalkit reproduce q2d2-table --shard 2/8 --out /shared/table; evalkit merge /shared/table"
+)
+def reproduce(
+    experiment: Annotated[
+        str, typer.Argument(help="Experiment with published numbers: q2d2-table, or a YAML file with the key paper.")
+    ],
+    decoded: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SYSTEM=DIR[,ORIGINALS]",
+            help="Score decoded audio too, beside what is published of SYSTEM; with ORIGINALS where it is not of the "
+            "test set. May be repeated.",
+        ),
+    ] = None,
+    set_: Set = None,
+    out: Out = None,
+    weights_root: WeightsRoot = None,
+    shard: ShardOption = None,
+    device: Device = "auto",
+    workers: Workers = None,
+    time_limit: TimeLimit = 300,
+    no_cache: NoCache = False,
+    require: Require = None,
+    allow_failures: AllowFailures = 0,
+    dry_run: DryRun = False,
+) -> None:
+    """Score every system of a paper's table and put our means beside the published ones.
+
+    A system whose weights are not here keeps its row, with the reason and how to get them. What makes a comparison with
+    the paper an unequal one (part of the test set, other weights, other protocol) is said in the table.
+    """
+    from evalkit.experiment import ExperimentError, load_experiment, with_decoded
+
+    loaded = load_experiment(experiment, _overrides(set_, weights_root))
+    if loaded.paper is None:
+        raise ExperimentError(f"experiment {experiment} has no published numbers (key paper): use evalkit run")
+    for given in decoded or []:
+        loaded = with_decoded(loaded, given)
+    _run(loaded, out, shard, device, workers, time_limit, no_cache, require, allow_failures, dry_run)
+
+
+@runs_app.command(epilog="Example:  evalkit merge runs/q2d2-table")
+def merge(
+    run_folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Folder (--out) of the run whose shards are done.")
+    ],
+    device: Device = "auto",
+    workers: Workers = None,
+    time_limit: TimeLimit = 300,
+    no_cache: NoCache = False,
+    require: Require = None,
+    allow_failures: AllowFailures = 0,
+) -> None:
+    """Join the shards of a run: take over what they scored, do what none of them did, write tables and plots."""
+    from evalkit.shards import merge_shards
+
+    experiment = merge_shards(run_folder)
+    _run(experiment, run_folder, None, device, workers, time_limit, no_cache, require, allow_failures, False)
+
+
+@runs_app.command()
+def experiments() -> None:
+    """List the experiments that ship with the package."""
+    from evalkit.experiment import built_in_experiments, load_experiment
+
+    for name in built_in_experiments():
+        typer.echo(f"{name:14} {load_experiment(name).title}")
+
+
+def _overrides(set_: list[str] | None, weights_root: Path | None) -> list[str]:
+    return [*(set_ or []), *([f"weights_root={weights_root}"] if weights_root is not None else [])]
+
+
+def _run(
+    experiment: Experiment,
+    out: Path | None,
+    shard: str | None,
+    device: str,
+    workers: int | None,
+    time_limit: float,
+    no_cache: bool,
+    require: list[str] | None,
+    allow_failures: int,
+    dry_run: bool,
+) -> None:
+    from rich.console import Console
+
+    from evalkit.plan import make_plan, show_plan
+    from evalkit.shards import Shard
+
+    console = Console()
+    part = None if shard is None else Shard.parse(shard)
+    plan = make_plan(experiment, out or Path("runs") / experiment.name, part)
+    plan.evaluation.require(require or [])
+    show_plan(plan, console)
+    if dry_run:
+        return
+
+    from evalkit.runner import run as run_plan
+
+    chosen, scorer = make_scorer(plan.evaluation, device, workers, time_limit, no_cache)
+    result = run_plan(plan, console, chosen, scorer)
+    finish(result, scorer, console, allow_failures, require or [])
