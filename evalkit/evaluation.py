@@ -191,6 +191,9 @@ def _reconstruct(system: System, utterance: Utterance) -> tuple[Pair, Any, int |
         made = system.reconstruct(audio, rate, utterance.id)
     except AudioError as error:
         return Pair.without_audio(utterance.id, f"estimate: {error.reason}"), None, None
+    except Exception as error:  # a codec may be anybody's, and one utterance must not end a run
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        return Pair.without_audio(utterance.id, f"estimate: {reason}"), None, None
     averaged = f"reference: mean of {channels} channels" if channels > 1 else ""
     note = "; ".join(part for part in (averaged, made.note) if part)
     return Pair(utterance.id, audio, rate, made.audio, made.sample_rate, note=note), made.codes, made.bits
@@ -213,8 +216,8 @@ def _keep_examples(evaluation: Evaluation, system: System, keys: Mapping[str, st
         path.unlink(missing_ok=True)
         try:
             made = system.reconstruct(*read_audio(utterance.path), utterance.id)
-        except AudioError:
-            continue  # its scores are failed rows that name it
+        except Exception:  # as in _reconstruct: its scores are failed rows that say why
+            continue
         path.parent.mkdir(parents=True, exist_ok=True)
         coded = io.BytesIO()  # soundfile would hide the reason of a write that fails
         with soundfile.SoundFile(coded, "w", made.sample_rate, 1, "PCM_16", format="FLAC") as file:

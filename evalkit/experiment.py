@@ -251,11 +251,11 @@ def with_decoded(experiment: Experiment, given: str) -> Experiment:
         folder=folder, published=published[system], differs=f"decoded elsewhere, folder {Path(path).name}"
     )
     name = _free_name(f"{system}-decoded", experiment.systems)
-    systems = {}
-    for known, its_spec in experiment.systems.items():
-        systems[known] = its_spec
-        if known == system:
-            systems[name] = spec
+    names = list(experiment.systems)
+    # After the system itself and what is decoded of it already.
+    after = max(place for place, known in enumerate(names) if known == system or known.startswith(f"{system}-decoded"))
+    names.insert(after + 1, name)
+    systems = {each: experiment.systems.get(each, spec) for each in names}
     return experiment.model_copy(update={"systems": systems})
 
 

@@ -92,7 +92,7 @@ class PlannedFolder:
     missing: str
 
     def state(self, run: Path) -> str:
-        return "unavailable" if self.missing else f"read {len(self.files):,} files of {self.folder}"
+        return "unavailable" if self.missing else f"read {len(self.files):,} files of {self.folder.name}"
 
 
 Planned = PlannedBottleneck | PlannedCodec | PlannedFolder

@@ -48,7 +48,8 @@ def run(plan: Plan, console: Console, device: torch.device, scorer: Scorer) -> R
             system, described = _open(plan, planned, device) if isinstance(planned, Planned) else (planned, None)
             on = _evaluation_of(plan.evaluation, planned)
             records = evaluate(on, store, system, scorer, console)
-            speed = _measure_speed(plan, store, system) if isinstance(system, CodecSystem) else None
+            works = any(score.status == "ok" for record in records for score in record.scores)
+            speed = _measure_speed(plan, store, system) if isinstance(system, CodecSystem) and works else None
             done.append(scored_system(on, system, records, described, speed))
         weights = {system.name: system.row["checkpoint_sha256"] for system in done}
         store.write_run(description | {"weights_sha256": {name: sha for name, sha in weights.items() if sha}})

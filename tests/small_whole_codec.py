@@ -1,4 +1,4 @@
-"""A whole codec as another package would bring it: every second sample in 8 bits."""
+"""Whole codecs as another package would bring them."""
 
 from __future__ import annotations
 
@@ -22,3 +22,15 @@ class Halved(WholeCodec):
     def decode(self, codes: Tensor, length: int | None = None) -> Tensor:
         audio = (codes[:, 0] / 127.5 - 1).repeat_interleave(2, dim=-1)
         return audio if length is None else torch.nn.functional.pad(audio, (0, 1))[:, :length]
+
+
+class Picky(Halved):
+    """Fails on anything longer than `seconds`."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def encode(self, audio: Tensor) -> Tensor:
+        if audio.shape[-1] > self.seconds * self.sample_rate:
+            raise RuntimeError("too long\nfor me")
+        return super().encode(audio)

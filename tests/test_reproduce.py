@@ -149,6 +149,20 @@ class TestSystems:
         assert (row["frame_rate"], row["bits_per_frame"], row["bitrate"]) == (8000.0, 8.0, 64000.0)
         assert row["utilization"] > 0
 
+    @pytest.mark.parametrize("seconds", [3.1, 0.0])
+    def test_one_that_raises_fails_row_by_row(self, tmp_path: Path, seconds: float) -> None:
+        data = {"test": {"name": "sample", "part": "test"}}
+        picky = {"codec": {"name": "tests.small_whole_codec:Picky", "seconds": seconds}}
+        path = write_experiment(tmp_path / "x.yaml", data=data, systems={"picky": picky}, metrics=["stoi"])
+        outcome = evalkit("run", path, "--out", tmp_path / "run", "--workers", 1, width=160)
+        assert outcome.status == 1
+        assert "RuntimeError: too long for me" in outcome.out
+        frame = rows(tmp_path / "run", "utterances").set_index("utterance")
+        failed = set(frame.index[(frame["system"] == "picky") & (frame["status"] == "failed")])
+        long = {each.id for each in load_corpus("sample", "test").utterances if each.seconds > seconds}
+        assert failed == long
+        assert failed
+
     def test_decoded_audio_of_the_test_set(self, tmp_path: Path, decoded: tuple[Path, Path]) -> None:
         data = {"test": {"name": "sample", "part": "test"}}
         systems = {"mine": {"folder": {"path": str(decoded[0])}}, "gone": {"folder": {"path": str(tmp_path / "no")}}}

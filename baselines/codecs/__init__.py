@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from baselines.codecs.weights import HubWeights
+from baselines.codecs.weights import Weights
 from q2d2.errors import UserError
 from q2d2.registry import Registry, UnknownName
 
@@ -28,6 +28,11 @@ CODECS = Registry(
         "mimi": "baselines.codecs.mimi:Mimi",
         "xcodec": "baselines.codecs.xcodec:XCodec",
         "bigcodec": "baselines.codecs.bigcodec:BigCodec",
+        "wavtokenizer-75": "baselines.codecs.published:WavTokenizer75",
+        "wavtokenizer-40": "baselines.codecs.published:WavTokenizer40",
+        "q2d2-1k": "baselines.codecs.published:Q2D2At1k",
+        "q2d2-3k": "baselines.codecs.published:Q2D2At3k",
+        "q2d2-6k": "baselines.codecs.published:Q2D2At6k",
     },
 )
 
@@ -52,7 +57,7 @@ class WholeCodec(ABC):
         weights_sha256: digest of the files of weights it was loaded from; "" where it has none.
     """
 
-    weights: ClassVar[HubWeights | None] = None
+    weights: ClassVar[Weights | None] = None
     sample_rate: int
     frame_rate: float | None
     codebook_sizes: tuple[int, ...]
@@ -131,7 +136,7 @@ def build_codec(name: str, weights_root: Path | None = None, **options: Any) -> 
 
     Args:
         name: registered, or "package.module:Class".
-        weights_root: folder to look for weights in before the hub's own cache; see `HubWeights.find`.
+        weights_root: folder to look for weights in before the hub's own cache; see its `weights.find`.
         options: of the codec, such as num_quantizers=8.
 
     Raises:

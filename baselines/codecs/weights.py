@@ -1,4 +1,4 @@
-"""Where the weights of whole codecs come from: a revision on the hub, or a folder of one's own."""
+"""Where the weights of whole codecs come from: a revision on the hub, or a folder of one's own; how either is found."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn, Protocol
 
 from q2d2.errors import UserError
 
@@ -21,6 +22,26 @@ class WeightsDamaged(UserError, RuntimeError):
     """Weights that are not what the hub published; the message names the file and says how to mend it."""
 
 
+class Weights(Protocol):
+    """Where the weights of a codec come from.
+
+    Attributes:
+        files: names of the files that are needed, or patterns of them such as *.ckpt.
+        source: whose weights they are and under which licence, one line.
+    """
+
+    @property
+    def files(self) -> tuple[str, ...]: ...
+    @property
+    def source(self) -> str: ...
+
+    def find(self, name: str, root: Path | None = None) -> Path:
+        """The folder that holds the files of the codec `name`, without any network. Raises WeightsMissing."""
+
+    def fetch(self, root: Path | None = None) -> Path:
+        """Download what is missing; the folder of the files. Raises UserError where that cannot be done."""
+
+
 @dataclass(frozen=True)
 class HubWeights:
     """Files of one repository at one revision.
@@ -32,12 +53,15 @@ class HubWeights:
             only the digest of the loaded files says which weights a result is of.
         files: names of the files that are needed, in the order of their digest.
         source: whose weights they are and under which licence, one line.
+        own_files: patterns, such as *.ckpt, for the files of a folder of one's own, where these may be called
+            otherwise than on the hub; None: they are called as `files` says.
     """
 
     repo: str
     revision: str | None
     files: tuple[str, ...]
     source: str
+    own_files: tuple[str, ...] | None = None
 
     def find(self, name: str, root: Path | None = None) -> Path:
         """The folder that holds the files of the codec `name`, without any network.
@@ -49,7 +73,7 @@ class HubWeights:
             WeightsMissing: a file is in none of them, or `root`/`name` holds only some of them.
         """
         if root is not None and (root / name).is_dir():
-            if lacking := [file for file in self.files if not (root / name / file).is_file()]:
+            if lacking := _lacking(root / name, self.own_files or self.files):
                 raise WeightsMissing(
                     f"{name}: {root / name} lacks {', '.join(lacking)} of {self.repo}. Put it there, or remove the "
                     f"folder and fetch the weights: evalkit weights fetch {name}"
@@ -109,6 +133,52 @@ class HubWeights:
                 return None
             folders.add(Path(path.removesuffix(file)))
         return folders.pop() if len(folders) == 1 else None
+
+
+@dataclass(frozen=True)
+class LocalWeights:
+    """Files that no hub is known to hold: whoever has them puts them into a folder.
+
+    Attributes:
+        page: address of the page of their authors.
+        files: patterns, such as *.ckpt, each of which a file has to match.
+        source: whose weights they are and under which licence, one line.
+    """
+
+    page: str
+    files: tuple[str, ...]
+    source: str
+
+    def find(self, name: str, root: Path | None = None) -> Path:
+        """The folder `root`/`name`.
+
+        Raises:
+            WeightsMissing: there is none, or it lacks a file.
+        """
+        if root is not None and (root / name).is_dir() and not _lacking(root / name, self.files):
+            return root / name
+        where = "" if root is None else f" from {root / name}"
+        raise WeightsMissing(f"{name}: the weights are missing{where}: {self._by_hand(name)}")
+
+    def fetch(self, root: Path | None = None) -> NoReturn:
+        """There is nowhere to fetch them from.
+
+        Raises:
+            WeightsMissing: always; the message says where their authors are found, and where to put the files.
+        """
+        raise WeightsMissing(f"these weights cannot be fetched: {self._by_hand('NAME')}")
+
+    def _by_hand(self, name: str) -> str:
+        files = ", ".join(self.files)
+        return (
+            f"{files}, on no hub known here; their authors' page is {self.page}. "
+            f"By hand: get {files} from its authors, put it into DIR/{name} and give --weights-root DIR"
+        )
+
+
+def _lacking(folder: Path, patterns: Sequence[str]) -> list[str]:
+    """Those of `patterns` that no file of `folder` matches."""
+    return [pattern for pattern in patterns if not any(path.is_file() for path in folder.glob(pattern))]
 
 
 def files_sha256(folder: Path, files: Sequence[str]) -> str:
