@@ -1,4 +1,7 @@
-"""Commands for what lies on disk beside the runs: corpora, weights, the cache of scores. Imports as in cli.py."""
+"""Commands for what lies on disk beside the runs: corpora, weights, the cache of scores; and what can run with them.
+
+Imports as in cli.py.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,24 @@ if TYPE_CHECKING:
 
 data_app = typer.Typer(help="Download and inspect speech corpora.", no_args_is_help=True, rich_markup_mode=None)
 weights_app = typer.Typer(
-    help="Download and list the weights that metrics need.", no_args_is_help=True, rich_markup_mode=None
+    help="Download and list the weights that metrics and whole codecs need.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 cache_app = typer.Typer(
     help="The cache of scores: its size, and emptying it.", no_args_is_help=True, rich_markup_mode=None
 )
+
+doctor_app = typer.Typer(rich_markup_mode=None)
+
+WeightsRoot = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        parser=lambda text: Path(text).expanduser(),
+        help="Folder of whole codecs' weights: DIR/NAME, or a cache of the hub. Default: the hub's cache (HF_HOME).",
+    ),
+]
 
 
 @data_app.command("fetch", epilog="Example:  evalkit data fetch librispeech --part test-clean --to ~/corpora")
@@ -93,26 +109,46 @@ def index_command(
     typer.echo(f"{out}: {count}, {manifest.seconds / 3600:,.2f} hours; left out: {missing:,}")
 
 
-@weights_app.command("fetch", epilog="Example:  evalkit weights fetch utmos")
-def weights_fetch(name: Annotated[str, typer.Argument(help="A metric's name; see `evalkit weights list`.")]) -> None:
-    """Download the weights of a metric and verify their checksum.
+@weights_app.command(
+    "fetch",
+    epilog="Examples:  evalkit weights fetch utmos  |  evalkit weights fetch mimi --weights-root ~/codecs",
+)
+def weights_fetch(
+    name: Annotated[str, typer.Argument(help="A metric or a whole codec; see `evalkit weights list`.")],
+    weights_root: WeightsRoot = None,
+) -> None:
+    """Download the weights of a metric or a whole codec and verify them.
 
-    Run the same command again after an interruption: the download goes on where it stopped.
+    Run the same command again after an interruption: the download goes on where it stopped. What is there already is
+    compared with the published hashes, and only what is missing or damaged is downloaded.
     """
-    from evalkit.download import progress_bar
-    from evalkit.weights import fetch_weights
+    from contextlib import ExitStack
 
-    with progress_bar() as progress:
-        fetched = fetch_weights(name, progress)
+    from evalkit.download import Progress, progress_bar
+    from evalkit.weight_sources import fetch_weights
+
+    with ExitStack() as bars:
+        shown: Progress | None = None
+
+        def progress(stage: str, done: int, total: int | None) -> None:
+            nonlocal shown
+            if shown is None:  # only now: the hub's library has a bar of its own, which another one would break
+                shown = bars.enter_context(progress_bar())
+            shown(stage, done, total)
+
+        fetched = fetch_weights(name, progress, root=weights_root)
     typer.echo(str(fetched))
 
 
-@weights_app.command("list")
-def weights_list() -> None:
-    """List the weight files that metrics need, and which are here."""
-    from evalkit.weights import list_weights
+@weights_app.command("list", epilog="Example:  evalkit weights list --weights-root ~/codecs")
+def weights_list(weights_root: WeightsRoot = None) -> None:
+    """List the weights that metrics and whole codecs need, which are here, and what would be fetched from where.
 
-    for row in list_weights():
+    Files of metrics that are here are read and compared with their checksum.
+    """
+    from evalkit.weight_sources import list_weights
+
+    for row in list_weights(root=weights_root):
         typer.echo(str(row))
 
 
@@ -137,3 +173,32 @@ def cache_clear() -> None:
     from evalkit.cache import Cache
 
     typer.echo(f"{Cache.from_environment().clear():,} entries removed")
+
+
+@doctor_app.command(
+    epilog="Examples:  evalkit doctor  |  evalkit doctor --json --weights-root ~/codecs  |  "
+    "evalkit doctor --require utmos --require mimi --require librispeech:test-other"
+)
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
+    weights_root: WeightsRoot = None,
+    require: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Exit with 1 if this metric, whole codec or dataset (NAME or NAME:PART) is missing; may be repeated.",
+        ),
+    ] = None,
+) -> None:
+    """Show what can run on this machine, and how to get what is missing.
+
+    Devices, metrics, whole codecs and their weights, datasets, and the cache of scores. It needs no network and writes
+    nothing. Of a dataset its default part is looked for below EVALKIT_<NAME>_ROOT; the files are not read.
+    """
+    import json
+
+    from evalkit.doctor import examine
+
+    report = examine(weights_root, require or [])
+    typer.echo(json.dumps(report.as_json(), indent=2) if as_json else "\n".join(report.lines()))
+    report.require(require or [])

@@ -128,6 +128,7 @@ def scored_system(
     row: dict[str, Any] = {"system": system.name, "kind": system.kind, "dataset": evaluation.dataset}
     row |= {
         "bottleneck": json.dumps(described["bottleneck"]) if described else None,
+        "codec": (system.family or None) if isinstance(system, CodecSystem) else None,
         "codebook_sizes": list(system.codebook_sizes) if coded else None,
         "frame_rate": system.frame_rate,
         "bits_per_frame": usage.bits_per_frame if coded else None,
@@ -139,7 +140,7 @@ def scored_system(
     row |= {
         "parameters": system.num_parameters if isinstance(system, CodecSystem) else None,
         "train_steps": described and described["metadata"].get("settings", {}).get("train", {}).get("steps"),
-        "checkpoint_sha256": described and described["weights_sha256"],
+        "checkpoint_sha256": system.weights_sha256 if isinstance(system, CodecSystem) else None,
     }
     return ScoredSystem(row, evaluation, tuple(records), usage)
 

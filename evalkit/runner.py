@@ -68,7 +68,7 @@ def _open(plan: Plan, planned: Planned, device: torch.device) -> tuple[System, d
     if isinstance(planned, PlannedFolder):
         return FolderSystem(planned.name, planned.folder, planned.files), None
     codec = build_codec(planned.codec, planned.weights_root, **planned.options)
-    return CodecSystem.of_whole(planned.name, codec, device), None
+    return CodecSystem.of_whole(planned.name, planned.codec, codec, device), None
 
 
 def _evaluation_of(evaluation: Evaluation, planned: System | Planned) -> Evaluation:

@@ -160,6 +160,7 @@ class CodecSystem:
         weights_sha256: changes whenever its output may change.
         codebook_sizes, tokens_per_frame: as in `System`.
         num_parameters: None for a codec without any.
+        family: name of the whole codec that it is, at one of its rates; empty for one of ours.
         stream_bits: codes -> bits of the stream they stand for, of a coder whose rate is not nominal.
     """
 
@@ -174,6 +175,7 @@ class CodecSystem:
         codebook_sizes: tuple[int, ...],
         tokens_per_frame: int,
         num_parameters: int | None,
+        family: str = "",
         stream_bits: Callable[[torch.Tensor], int | None] = lambda codes: None,
     ) -> None:
         self.name = name
@@ -185,6 +187,7 @@ class CodecSystem:
         self.codebook_sizes = codebook_sizes
         self.tokens_per_frame = tokens_per_frame
         self.num_parameters = num_parameters
+        self.family = family
         self._stream_bits = stream_bits
 
     @classmethod
@@ -197,12 +200,12 @@ class CodecSystem:
         )  # fmt: skip
 
     @classmethod
-    def of_whole(cls, name: str, codec: WholeCodec, device: torch.device) -> CodecSystem:
-        """A whole codec of `baselines.codecs`."""
+    def of_whole(cls, name: str, family: str, codec: WholeCodec, device: torch.device) -> CodecSystem:
+        """A whole codec of `baselines.codecs`, called `family` there."""
         codec.to(device)
         return cls(
             name, codec, device, codec.fingerprint, codec.codebook_sizes, codec.tokens_per_frame,
-            codec.num_parameters, codec.stream_bits,
+            codec.num_parameters, family, codec.stream_bits,
         )  # fmt: skip
 
     def fingerprint(self, utterance: str) -> str:

@@ -1,4 +1,4 @@
-"""Weights of metric networks: which files are accepted, where they are kept, fetching and checking them.
+"""Weights of metric networks: which files are accepted, where they are kept, finding and checking them.
 
 A file counts only with the SHA-256 it was published with: a damaged or strange one would give numbers all the same.
 They are kept in the folder named by EVALKIT_WEIGHTS (otherwise $XDG_CACHE_HOME/evalkit/weights or
@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from evalkit.download import Progress, download, mismatches, verify
+from evalkit.download import mismatches
 from evalkit.metrics.signals import Unavailable
 from q2d2.registry import Registry
 
@@ -53,43 +53,6 @@ WEIGHTS = Registry(
         "utmos": "evalkit.metrics.utmos:WEIGHT_FILES",
     },
 )
-
-
-@dataclass(frozen=True)
-class FetchedWeights:
-    """What a fetch left: the file of `name`, verified; `already_there` if nothing had to be done."""
-
-    name: str
-    file: WeightFile
-    path: Path
-    already_there: bool
-
-    def __str__(self) -> str:
-        state = "are already there, verified" if self.already_there else "are ready"
-        return f"{self.name} weights {state}: {self.path} (sha256 {self.file.sha256[:12]}; {self.file.source})"
-
-
-@dataclass(frozen=True)
-class WeightsRow:
-    """One accepted file as it is on this machine.
-
-    Attributes:
-        name: what needs it.
-        file_name: as in WeightFile.
-        size: in bytes: of the file that is there, or the published size; None if neither is known.
-        state: "absent", "verified", or "present, not the published file".
-        path: where it is, or would be.
-    """
-
-    name: str
-    file_name: str
-    size: int | None
-    state: str
-    path: Path
-
-    def __str__(self) -> str:
-        size = "size not published" if self.size is None else f"{self.size:,} bytes"
-        return f"{self.name:12} {self.state}: {self.path} ({size})"
 
 
 def weights_folder() -> Path:
@@ -155,47 +118,3 @@ def check_weights(name: str, path: Path, file: WeightFile) -> None:
         raise Unavailable(
             f"{name}: {path} is not the published file. {'; '.join(found)}. Fetch it anew: evalkit weights fetch {name}"
         )
-
-
-def fetch_weights(name: str, progress: Progress | None = None, *, pause_seconds: float = 2.0) -> FetchedWeights:
-    """Make sure that a verified file of `name` is there: download the first of those accepted if none is.
-
-    A file appears under its name only when it is complete and verified; one that was there and is not the published
-    file is replaced then. A download that was interrupted is kept in .fetch and goes on from there.
-
-    Args:
-        name: a name in WEIGHTS.
-        progress: called with (stage, bytes done, bytes in all or None); see evalkit.download.progress_bar.
-        pause_seconds: wait before the first repeated attempt after a dropped connection.
-
-    Raises:
-        UnknownName: as in `weight_files`.
-        DownloadError: the server refuses, the connection failed several times in a row, or what came is not the
-            published file: then it is deleted, and the message names both digests.
-    """
-    files = weight_files(name)
-    for file in files:
-        if file.path.is_file() and not mismatches(file.path, file.size, {"sha256": file.sha256}, progress):
-            return FetchedWeights(name, file, file.path, already_there=True)
-    file = files[0]
-    fetched = file.path.parent / ".fetch" / file.file_name
-    if not fetched.exists():
-        download(file.url, fetched, progress, pause_seconds=pause_seconds)
-    verify(fetched, file.size, {"sha256": file.sha256}, progress)
-    fetched.replace(file.path)
-    if not any(fetched.parent.iterdir()):
-        fetched.parent.rmdir()
-    return FetchedWeights(name, file, file.path, already_there=False)
-
-
-def list_weights(progress: Progress | None = None) -> list[WeightsRow]:
-    """Every accepted file of everything in WEIGHTS. Those that are there are read whole to be verified."""
-    return [_row(name, file, progress) for name in WEIGHTS.names() for file in weight_files(name)]
-
-
-def _row(name: str, file: WeightFile, progress: Progress | None) -> WeightsRow:
-    if not file.path.is_file():
-        return WeightsRow(name, file.file_name, file.size, "absent", file.path)
-    wrong = mismatches(file.path, file.size, {"sha256": file.sha256}, progress)
-    state = "present, not the published file" if wrong else "verified"
-    return WeightsRow(name, file.file_name, file.path.stat().st_size, state, file.path)

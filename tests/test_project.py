@@ -80,7 +80,13 @@ def test_every_declared_entry_point_is_installed_and_resolves() -> None:
 
 
 @pytest.mark.parametrize(
-    "where", ["q2d2.bottleneck:BOTTLENECKS", "evalkit.metrics:METRICS", "evalkit.datasets:DATASETS"]
+    "where",
+    [
+        "q2d2.bottleneck:BOTTLENECKS",
+        "baselines.codecs:CODECS",
+        "evalkit.metrics:METRICS",
+        "evalkit.datasets:DATASETS",
+    ],
 )
 def test_every_registry_entry_can_be_imported(where: str) -> None:
     module, _, attribute = where.partition(":")

@@ -1,30 +1,36 @@
-"""Weights of metrics: absent, fetched, damaged, replaced; against a server on this machine."""
+"""Weights of metrics and whole codecs: absent, fetched, damaged, replaced; against servers on this machine."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
+from baselines.codecs.mimi import Mimi
+from baselines.codecs.weights import HubWeights, WeightsMissing
 from evalkit.download import DownloadError, progress_bar
 from evalkit.metrics import Unavailable, utmos
+from evalkit.weight_sources import FetchedWeights, WeightsError, WeightsRow, fetch_weights, list_weights
 from evalkit.weights import (
     WEIGHTS,
-    FetchedWeights,
     WeightFile,
     check_weights,
-    fetch_weights,
     find_weights,
-    list_weights,
     require_weights,
     weight_files,
     weights_folder,
 )
+from q2d2.hub import HubUnreachable
 from q2d2.registry import UnknownName
+from tests.command import evalkit
 from tests.file_server import Server, serving
+from tests.hub_server import Hub, Repository, hub_of_this_test
 
 CONTENT = bytes(range(256)) * 64
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -195,9 +201,184 @@ def test_list_says_what_is_there(first: WeightFile, folder: Path) -> None:
     (folder / "second.pt").write_bytes(CONTENT)
     assert states() == ["verified", "present, not the published file"]
     lines = [str(row) for row in list_weights() if row.name == "utmos"]
-    assert lines[0] == f"utmos        verified: {folder / 'first.pt'} (16,384 bytes)"
+    assert lines[0] == f"utmos           verified: {folder / 'first.pt'} (16,384 bytes); {first.url}"
+    assert lines[1].endswith("; evalkit weights fetch utmos")
 
 
-def test_unknown_name_is_refused() -> None:
+def test_list_can_leave_files_unread(first: WeightFile, folder: Path) -> None:
+    folder.mkdir()
+    (folder / "first.pt").write_bytes(CONTENT[::-1])
+    (folder / "second.pt").write_bytes(OTHER)
+    assert [row.state for row in list_weights(verify=False) if row.name == "utmos"] == ["present", "present"]
+    (folder / "first.pt").write_bytes(CONTENT[:-1])
+    assert list_weights(verify=False)[0].state == "present, not the published file"
+
+
+def test_unknown_names_are_answered_with_close_ones_of_both_kinds() -> None:
     with pytest.raises(UnknownName, match="Did you mean 'utmos'"):
         fetch_weights("utmoss")
+    with pytest.raises(UnknownName, match=r"Did you mean 'mimi'.* Known: utmos, encodec, ") as caught:
+        fetch_weights("mimii")
+    assert "opus" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["pesq", "opus"])
+def test_what_needs_no_weights_says_so(name: str) -> None:
+    with pytest.raises(WeightsError, match=f"{name}: there is nothing to fetch"):
+        fetch_weights(name)
+    assert name not in {row.name for row in list_weights()}
+
+
+REPO = "me/codec"
+FILES = {"config.json": b"{}", "model.safetensors": bytes(range(256))}
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """Mimi's weights are two small files on this hub, at the commit of `Mimi.weights`."""
+    with hub_of_this_test(tmp_path, monkeypatch) as running:
+        running.repositories[REPO] = Repository(private=False)
+        commit = running.repositories[REPO].commit("main", FILES)
+        monkeypatch.setattr(Mimi, "weights", HubWeights(REPO, commit, tuple(FILES), "made here, MIT"))
+        yield running
+
+
+def commit_of_mimi() -> str:
+    assert isinstance(Mimi.weights, HubWeights)
+    assert Mimi.weights.revision is not None
+    return Mimi.weights.revision
+
+
+def row_of(name: str, root: Path | None = None) -> WeightsRow:
+    (row,) = [row for row in list_weights(root=root) if row.name == name]
+    return row
+
+
+def write(folder: Path, files: dict[str, bytes] = FILES) -> Path:
+    folder.mkdir(parents=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+class TestCodecs:
+    def test_fetch_then_nothing_to_do(self, hub: Hub) -> None:
+        fetched = fetch_weights("mimi")
+        assert {name: (fetched.path / name).read_bytes() for name in FILES} == FILES
+        assert str(fetched) == f"mimi weights are ready: {fetched.path} (commit {commit_of_mimi()}; made here, MIT)"
+        hub.requests.clear()
+        again = fetch_weights("mimi")
+        assert again.already_there
+        assert str(again).startswith(f"mimi weights are already there: {fetched.path} (commit ")
+        assert hub.requests == []
+
+    def test_a_damaged_file_is_replaced_and_not_said_to_have_been_there(self, hub: Hub) -> None:
+        blob = (fetch_weights("mimi").path / "model.safetensors").resolve()
+        os.chmod(blob, 0o644)
+        blob.write_bytes(bytes(256))
+        assert not fetch_weights("mimi").already_there
+        assert blob.read_bytes() == FILES["model.safetensors"]
+
+    def test_list(self, hub: Hub) -> None:
+        absent = row_of("mimi")
+        assert not absent.there
+        assert str(absent) == (
+            f"mimi            absent: config.json, model.safetensors of {REPO} at {commit_of_mimi()}; "
+            "evalkit weights fetch mimi"
+        )
+        folder = fetch_weights("mimi").path
+        assert row_of("mimi").there
+        assert str(row_of("mimi")) == (
+            f"mimi            present, commit {folder.name}: {folder} (258 bytes); config.json, model.safetensors of "
+            f"{REPO} at {commit_of_mimi()}"
+        )
+
+    def test_an_unpinned_revision_says_so(self, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+        commit = commit_of_mimi()
+        monkeypatch.setattr(Mimi, "weights", HubWeights(REPO, None, tuple(FILES), "made here"))
+        assert row_of("mimi").origin.endswith(f"{REPO} at main, not pinned")
+        assert fetch_weights("mimi").version == f"commit {commit}"
+        assert row_of("mimi").state == f"present, commit {commit}"
+
+    def test_a_root_of_one_s_own(self, hub: Hub, tmp_path: Path) -> None:
+        root = tmp_path / "root"
+        assert root in fetch_weights("mimi", root=root).path.parents
+        assert row_of("mimi", root).there
+        assert not row_of("mimi").there
+        own = write(root / "mimi")
+        hub.requests.clear()
+        fetched = fetch_weights("mimi", root=root)
+        assert fetched.already_there
+        assert (fetched.path, hub.requests) == (own, [])
+        assert "your own folder, not compared" in str(fetched)
+        assert row_of("mimi", root).state == "present, your own folder"
+
+    def test_half_a_folder_is_neither_used_nor_passed_over(self, hub: Hub, tmp_path: Path) -> None:
+        write(tmp_path / "root" / "mimi", {"config.json": b"{}"})
+        row = row_of("mimi", tmp_path / "root")
+        assert (row.state, row.there) == ("incomplete", False)
+        assert "lacks model.safetensors of me/codec" in row.origin
+        with pytest.raises(WeightsMissing, match=r"mimi lacks model\.safetensors"):
+            fetch_weights("mimi", root=tmp_path / "root")
+        assert not [request for request in hub.requests if "resolve" in request]
+
+    def test_files_of_one_s_own_may_be_called_otherwise(self, tmp_path: Path) -> None:
+        write(tmp_path / "wavtokenizer-75", {"mine.ckpt": b"12345"})
+        row = row_of("wavtokenizer-75", tmp_path)
+        assert (row.state, row.size) == ("present, your own folder", 5)
+        assert fetch_weights("wavtokenizer-75", root=tmp_path).already_there
+
+    def test_weights_on_no_hub_are_put_there_by_hand(self, tmp_path: Path) -> None:
+        row = row_of("q2d2-3k")
+        assert row.state == "absent"
+        assert row.way.startswith("put *.ckpt of https://")
+        with pytest.raises(WeightsMissing, match="q2d2-3k: these weights cannot be fetched"):
+            fetch_weights("q2d2-3k")
+        write(tmp_path / "q2d2-3k", {"mine.ckpt": b"12345"})
+        assert row_of("q2d2-3k", tmp_path).there
+
+    def test_a_class_of_one_s_own(self, hub: Hub) -> None:
+        assert fetch_weights("baselines.codecs.mimi:Mimi").path.name == commit_of_mimi()
+
+    def test_a_package_that_is_not_installed(self, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "transformers", None)
+        for module in ("mimi", "pretrained"):
+            monkeypatch.delitem(sys.modules, f"baselines.codecs.{module}")
+        row = row_of("mimi")
+        assert str(row) == (
+            "mimi            not usable: the package transformers is not installed; "
+            "pip install 'codec-bottlenecks[codecs]'"
+        )
+        assert "pip install 'codec-bottlenecks[codecs]'" in evalkit("weights", "fetch", "mimi").complaint
+        assert row_of("bigcodec").state == "absent"
+
+    def test_a_hub_that_is_not_there_and_roots_that_do_not_fit(
+        self, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "file").write_text("")
+        with pytest.raises(WeightsError, match="file is a file"):
+            fetch_weights("mimi", root=tmp_path / "file")
+        with pytest.raises(WeightsError, match="nowhere: no such folder"):
+            list_weights(root=tmp_path / "nowhere")
+        with pytest.raises(WeightsError, match="EVALKIT_WEIGHTS"):
+            fetch_weights("utmos", root=tmp_path)
+        monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+        with pytest.raises(HubUnreachable, match="cannot be reached"):
+            fetch_weights("mimi")
+
+    def test_from_the_command_line(self, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path))
+        shown = evalkit("weights", "fetch", "mimi", "--weights-root=~/root")
+        assert shown.out.startswith(f"mimi weights are ready: {tmp_path}/root/models--me--codec/snapshots/")
+        listed = evalkit("weights", "list", "--weights-root", tmp_path / "root").out.splitlines()
+        assert [line for line in listed if line.startswith("mimi            present, commit ")]
+        assert [line for line in listed if line.startswith("utmos           absent: ")]
+        assert "Did you mean 'mimi'" in evalkit("weights", "fetch", "mimy").complaint
+        monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "empty"))
+        assert "cannot be reached" in evalkit("weights", "fetch", "mimi").complaint
+
+    def test_a_bar_of_ours_only_for_our_own_downloads(self, first: WeightFile, folder: Path, hub: Hub) -> None:
+        """The hub's library draws one of its own, which a second one on the terminal would break."""
+        assert "downloading" in evalkit("weights", "fetch", "utmos").out
+        assert evalkit("weights", "fetch", "mimi").out.splitlines()[0].startswith("mimi weights are ready")

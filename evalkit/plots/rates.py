@@ -38,10 +38,11 @@ def plot_quality_against_rate(
 ) -> Figure:
     """One panel a metric of one data set's `summary` (from `evalkit.tables.summarize`).
 
-    Filled markers stand at the nominal bit rate (kbit/s) with the mean's 95 % interval, hollow ones at the
-    entropy-coded rate of the same system. Systems of nearly equal rate are set side by side, and the axis says so.
-    Anchors and systems without a bit rate are horizontal lines named on the right; those far outside the systems'
-    range are named at the upper or lower edge with their value. Drawn are `metrics`, or all of `rated_metrics`.
+    Filled markers stand at the bit rate (kbit/s; nominal, or measured where a coder has no codebooks) with the mean's
+    95 % interval, hollow ones at the entropy-coded rate of the same system. A line joins one codec at several rates.
+    Systems of nearly equal rate are set side by side, and the axis says so. Anchors and systems without a bit rate are
+    horizontal lines named on the right; those far outside the systems' range are named at the upper or lower edge with
+    their value. Drawn are `metrics`, or all of `rated_metrics`.
 
     Raises:
         NothingToDraw: no system has both a bit rate and a score.
@@ -94,6 +95,8 @@ def _draw_systems(axes: Axes, rows: pd.DataFrame, metric: str, system_looks: dic
     shifts = _side_by_side(axes, rows["kbps"].tolist())
     if any(shifts):
         axes.set_xlabel(f"bit rate (kbit/s); nearly equal ones moved {STEP_POINTS:g} pt apart")
+    for _, several in rows[rows["codec"] != ""].sort_values("kbps").groupby("codec", sort=False):
+        axes.plot(several["kbps"], several[metric], color="#999999", linewidth=1, zorder=1.5)
     for row, shift in zip(rows.to_dict("records"), shifts, strict=True):
         look = system_looks[row["system"]]
         where = axes.transData + ScaledTranslation(shift / 72, 0, axes.figure.dpi_scale_trans)
@@ -190,7 +193,7 @@ def _legend(rows: pd.DataFrame, system_looks: dict[str, Look]) -> list[Line2D]:
         look = system_looks[name]
         handles.append(Line2D([], [], color=look.color, marker=look.marker, linestyle="", label=name))
     grey = "#555555"
-    handles.append(Line2D([], [], color=grey, marker="o", linestyle="", label="nominal rate, 95 % interval"))
+    handles.append(Line2D([], [], color=grey, marker="o", linestyle="", label="bit rate, 95 % interval"))
     if rows["entropy_kbps"].notna().any():
         hollow = Line2D([], [], color=grey, marker="o", linestyle="", markerfacecolor="white")
         hollow.set_label("entropy-coded rate")

@@ -108,11 +108,12 @@ def resampling_unit(utterances: pd.DataFrame) -> str:
 def summarize(utterances: pd.DataFrame, systems: pd.DataFrame, differences: pd.DataFrame | None = None) -> pd.DataFrame:
     """One row a data set and system that was scored on it, systems in the order of `systems`.
 
-    Columns: `dataset`, `system`, `kind`, `bits_per_frame`, `kbps` (nominal kbit/s), `tokens_per_second`; for each
-    metric M `M` (mean over the rows that are ok), `M_low` and `M_high` (95 % interval of the mean), `M_n_ok`,
-    `M_n_total`, `M_n_unavailable`; `utilization_percent` (0..100), `normalized_entropy` (0..1), `entropy_kbps`,
-    `rtf_encode`, `rtf_decode`, `parameters_millions`. NaN where a number does not exist: a rate without codes, a mean
-    without rows. Failed and unavailable rows count in `M_n_total` only.
+    Columns: `dataset`, `system`, `kind`, `codec` (the whole codec that it is, or ""), `bits_per_frame`, `kbps` (kbit/s,
+    nominal unless a coder has no codebooks), `tokens_per_second`; for each metric M `M` (mean over the rows that are
+    ok), `M_low` and `M_high` (95 % interval of the mean), `M_n_ok`, `M_n_total`, `M_n_unavailable`;
+    `utilization_percent` (0..100), `normalized_entropy` (0..1), `entropy_kbps`, `rtf_encode`, `rtf_decode`,
+    `parameters_millions`. NaN where a number does not exist: a rate without codes, a mean without rows. Failed and
+    unavailable rows count in `M_n_total` only.
 
     M is the metric's name, or name@protocol where the rows hold several protocols, so that no mean is over two.
 
@@ -181,6 +182,11 @@ def _check(utterances: pd.DataFrame, systems: pd.DataFrame) -> None:
                 )
 
 
+def _text(value: object) -> str:
+    """A text; empty for any kind of null."""
+    return value if isinstance(value, str) else ""
+
+
 def _number(value: object) -> float:
     """A float; NaN for any kind of null."""
     return float(value) if isinstance(value, (int, float, np.number)) else math.nan
@@ -196,6 +202,7 @@ def _rates(record: dict) -> dict[str, object]:
     return {
         "system": record["system"],
         "kind": record["kind"],
+        "codec": _text(record.get("codec")),
         "bits_per_frame": _positive(record.get("bits_per_frame")),
         "kbps": _positive(record.get("bitrate")) / 1000,
         "tokens_per_second": _positive(record.get("tokens_per_second")),
