@@ -33,8 +33,8 @@ $(STAMP): pyproject.toml q2d2/__init__.py
 quickstart: $(STAMP) ## set up, then train and compare the bottlenecks on the sample corpus
 	@$(BIN)/evalkit run quick
 
-test: $(STAMP) ## run the tests; needs no network
-	@$(BIN)/python -m pytest -q
+test: $(STAMP) ## run the tests, in one process a core; needs no network
+	@$(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist worksteal
 
 lint: $(STAMP) ## check style and types
 	@$(BIN)/ruff check .

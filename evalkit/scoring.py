@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import faulthandler
 import os
+import signal
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,6 +23,7 @@ from evalkit.protocol import Protocol
 # Seconds after which idle workers leave: soon enough not to hold memory while the next system is trained.
 IDLE_SECONDS = 30
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 
 
 @dataclass(frozen=True)
@@ -93,14 +96,20 @@ class Scorer:
         return job.pair, [scores[name] for name in job.metrics]
 
     def _pool(self) -> ProcessPoolExecutor:
-        return get_reusable_executor(self.workers, timeout=IDLE_SECONDS, env=ONE_THREAD)
+        return get_reusable_executor(
+            self.workers, timeout=IDLE_SECONDS, env=ONE_THREAD, initializer=_end_with_parent, initargs=(os.getpid(),)
+        )
+
+    def _single(self) -> ProcessPoolExecutor:
+        """A process of its own, away from the pool."""
+        return ProcessPoolExecutor(1, env=ONE_THREAD, initializer=_end_with_parent, initargs=(os.getpid(),))
 
     def _cached(self, pair: Pair, metrics: Sequence[str]) -> dict[str, Score]:
         return PairScorer(pair, self.protocol, self.cache, self.device).cached(metrics)
 
     def _score_alone(self, pair: Pair, metrics: Sequence[str]) -> dict[str, Score]:
         scores: dict[str, Score] = {}
-        pool = ProcessPoolExecutor(1, env=ONE_THREAD)
+        pool = self._single()
         try:
             for name in metrics:
                 start = time.perf_counter()
@@ -114,7 +123,7 @@ class Scorer:
                     version = version_on(load_metric(name, self.device), self.device)
                     scores[name] = Score(name, None, "failed", f"{name} {reason}", seconds, version)
                     pool.shutdown(wait=False)
-                    pool = ProcessPoolExecutor(1, env=ONE_THREAD)
+                    pool = self._single()
         finally:
             pool.shutdown(kill_workers=True)  # idle by now, or interrupted
         return scores
@@ -145,6 +154,13 @@ def _score(scorer: Scorer, pair: Pair, metrics: Sequence[str]) -> list[Score]:
             finally:
                 faulthandler.cancel_dump_traceback_later()
     return scores
+
+
+def _end_with_parent(parent: int) -> None:
+    """Have Linux end this process with the one that started it: a run that is killed leaves no worker behind."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before that
+        os._exit(1)
 
 
 def _full_precision() -> None:

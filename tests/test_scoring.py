@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -23,6 +25,7 @@ from evalkit.protocol import PROTOCOLS
 from evalkit.scoring import Scorer
 from evalkit.systems import MuLaw
 
+ROOT = Path(__file__).resolve().parents[1]
 FAKES = '''
 """Metrics of another package: one that tells where it ran, one that ends its process when it meets a certain length."""
 import os, signal
@@ -205,6 +208,42 @@ def test_nor_does_one_at_the_last_pair(installed: None) -> None:
     begun = time.monotonic()
     get_reusable_executor(1).shutdown(wait=True)
     assert time.monotonic() - begun < 60
+
+
+def test_a_killed_run_leaves_no_process_behind(installed: None, tmp_path: Path) -> None:
+    """Nor does one whose workers hold the interpreter, or wait for a pair that was half sent."""
+    code = (
+        "from tests.test_scoring import *\n"
+        "scored = score_pairs(pairs(10, 666, *[10**6] * 9), ['length', 'stuck'], 2, time_limit=200)\n"
+        "next(scored); print('begun', flush=True); list(scored)\n"
+    )
+    site = METRICS.resolve("stuck").__module__
+    folder = Path(str(sys.modules[site].__file__)).parent
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
+    run = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT)
+    assert run.stdout is not None
+    assert run.stdout.readline() == "begun\n"
+    workers = [pid for pid in children(run.pid) if "LokyProcess" in command_line(pid)]
+    assert workers
+    run.kill()
+    run.wait()
+    deadline = time.monotonic() + 30
+    while any("LokyProcess" in command_line(pid) for pid in workers) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not [pid for pid in workers if "LokyProcess" in command_line(pid)]
+
+
+def children(parent: int) -> list[int]:
+    return [
+        int(pid) for task in Path(f"/proc/{parent}/task").iterdir() for pid in (task / "children").read_text().split()
+    ]
+
+
+def command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
 
 
 def interrupted() -> Iterator[Pair]:

@@ -35,8 +35,6 @@ __all__ = [
     "plot_usage_map",
 ]
 
-DEFAULT_LEVELS = (7, 7)
-
 
 @dataclass(frozen=True)
 class DrawnPlots:
@@ -62,8 +60,8 @@ def draw_plots(
 ) -> DrawnPlots:
     """Draw all plots of a run into `out_dir` (made if missing), as NAME.svg and NAME.png.
 
-    The first four metrics (see `pages`) are in NAME, further ones in NAME-2, NAME-3. Plots of codes and trainings are
-    drawn where a system is a codec of ours (kind "codec").
+    The first four metrics (see `pages`) are in NAME, further ones in NAME-2, NAME-3. Plots of codes are
+    drawn where a system is a codec, those of trainings where one is ours, the tilings where one has them.
 
     Args:
         utterances, systems, codes: rows of utterances.parquet, systems.parquet, codes.parquet.
@@ -133,15 +131,17 @@ def _of_codecs(
 ) -> dict[str, Callable[[], Figure]]:
     """Use of the codes, training, and the tilings themselves."""
     plots: dict[str, Callable[[], Figure]] = {}
-    levels = DEFAULT_LEVELS
+    levels = None
     for name, spec in zip(systems["system"], systems["bottleneck"], strict=True):
         tilings = tilings_of(spec)
         if tilings:
             levels = tilings[-1].levels
             plots[f"usage-{_file_name(name)}"] = partial(plot_usage_map, codes, name, tilings)
     plots["usage-curves"] = partial(plot_usage_curves, codes, systems)
-    plots["training-curves"] = partial(plot_training_curves, training, systems)
-    plots["tilings"] = partial(plot_tilings, levels)
+    if systems["bottleneck"].notna().any():
+        plots["training-curves"] = partial(plot_training_curves, training, systems)
+    if levels is not None:
+        plots["tilings"] = partial(plot_tilings, levels)
     return plots
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 from rich import box
@@ -17,11 +17,13 @@ from evalkit.tables.markup import PACKAGES, escape_latex, escape_markdown, latex
 from evalkit.tables.summary import metric_format
 
 COLUMNS = (
-    "system", "published_as", "metric", "dataset", "n", "ours", "low", "high", "published", "difference", "covered",
-    "remarks",
+    "system", "published_as", "metric", "dataset", "n", "ours", "low", "high", "published", "decimals", "difference",
+    "covered", "remarks",
 )  # fmt: skip
 HEAD = ("System", "Published as", "Metric", "n", "Ours", "95 % interval", "Published", "Difference", "Covered")
 RTF = "rtf"
+UNEQUAL = "*"
+NAME_WIDTH = 20
 
 
 class Counterpart(NamedTuple):
@@ -41,10 +43,10 @@ def compare_with_paper(
     """One row a system and published metric, in the order of the paper's table.
 
     Columns: `system`; `published_as`, the paper's name of it; `metric`, `dataset`, `n` utterances; `ours` with its 95 %
-    interval `low`, `high`; `published`; `difference`, ours minus published; `covered`: whether the interval, widened by
-    half of the last printed digit, holds the published number (None where there is no interval); `remarks`: what
-    makes the comparison an unequal one, or why there is no number. The real-time factor is that of encoding and
-    decoding together.
+    interval `low`, `high`; `published` and with how many `decimals` it is printed; `difference`, ours minus published;
+    `covered`: whether the interval, widened by half of the last printed digit, holds the published number (None where
+    there is no interval); `remarks`: what makes the comparison an unequal one, or why there is no number. The real-time
+    factor is that of encoding and decoding together; decoded audio has none.
 
     Args:
         summary: from `summarize`.
@@ -59,13 +61,16 @@ def compare_with_paper(
     for system, counterpart in sorted(counterparts.items(), key=lambda item: order[item[1].published]):
         published = paper.systems[counterpart.published]
         for metric, value in published.values.items():
+            if metric == RTF and rows.get(system, {}).get("kind") == "folder":
+                continue  # decoded audio has no speed
             half = 0.5 * 10.0 ** -published.decimals[metric]
             found = _ours(rows.get(system, {}), metric)
             covered = None
             if metric != RTF and not math.isnan(found["low"]):
                 covered = found["low"] - half <= value <= found["high"] + half
             table.append(
-                {"system": system, "published_as": published.label, "metric": metric, "published": value}
+                {"system": system, "published_as": published.label, "metric": metric}
+                | {"published": value, "decimals": published.decimals[metric]}
                 | found
                 | {"difference": found["ours"] - value, "covered": covered}
                 | {"remarks": _remarks(found, metric, paper, counterpart, protocol, reasons.get(system, ""))}
@@ -106,8 +111,8 @@ def published_notes(compared: pd.DataFrame, paper: Paper) -> list[str]:
     """What the columns are, what the paper's numbers are, and each remark with the systems it holds for."""
     notes = [
         f"Published: {paper.title} ({paper.source}). " + " ".join(paper.remarks),
-        "Covered: whether our 95 % interval, widened by half of the last printed digit, holds the published mean; it "
-        "says nothing where a remark below makes the two unequal.",
+        f"{UNEQUAL}: not an equal comparison, for the reasons below.",
+        "Covered: whether our 95 % interval, widened by half of the last printed digit, holds the published mean.",
     ]
     for remark, rows in compared[compared["remarks"] != ""].groupby("remarks", sort=False):
         who = "; ".join(
@@ -135,20 +140,23 @@ def published_latex(compared: pd.DataFrame, title: str, notes: Sequence[str]) ->
 
 
 def render_published(compared: pd.DataFrame, paper: Paper) -> Table:
-    """The comparison on the terminal, remarks below."""
+    """The comparison on the terminal, at least 80 characters wide, remarks on what has a number below it."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    for position, name in enumerate(HEAD):
-        table.add_column(name, justify="left" if position < 3 else "right", overflow="fold")
+    shown = [position for position, name in enumerate(HEAD) if name != "Published as"]
+    for position in shown:
+        justify: Literal["left", "right"] = "left" if position < 3 else "right"
+        widest = NAME_WIDTH if position == 0 else None
+        table.add_column(HEAD[position], justify=justify, overflow="fold", max_width=widest, no_wrap=position > 0)
     lines = _lines(compared)
     for position, line in enumerate(lines):
         first = position == 0 or lines[position - 1][0] != line[0]
-        texts = line if first else ["", "", *line[2:]]
+        texts = line if first else ["", *line[1:]]
         last = position + 1 < len(lines) and lines[position + 1][0] != line[0]
-        table.add_row(*(Text(text) for text in texts), end_section=last)
+        table.add_row(*(Text(texts[column]) for column in shown), end_section=last)
     outer = Table.grid()
     outer.add_row(table)
     outer.add_row("")
-    outer.add_row(Text("\n".join(published_notes(compared, paper)), style="dim"))
+    outer.add_row(Text("\n".join(published_notes(compared[compared["ours"].notna()], paper)), style="dim"))
     return outer
 
 
@@ -158,9 +166,8 @@ def _lines(compared: pd.DataFrame) -> list[list[str]]:
 
 def _texts(row: Mapping[Any, Any]) -> list[str]:
     decimals = 4 if row["metric"] == RTF else metric_format(row["metric"]).decimals
-    ours, low, high, published, difference = (
-        format_number(row[key], decimals) for key in ("ours", "low", "high", "published", "difference")
-    )
+    ours, low, high, difference = (format_number(row[key], decimals) for key in ("ours", "low", "high", "difference"))
+    covered = MISSING if row["covered"] is None else "yes" if row["covered"] else "no"
     return [
         str(row["system"]),
         str(row["published_as"]),
@@ -168,9 +175,9 @@ def _texts(row: Mapping[Any, Any]) -> list[str]:
         f"{row['n']:,}" if row["n"] else MISSING,
         ours,
         MISSING if math.isnan(row["low"]) else f"[{low}, {high}]",
-        published,
+        format_number(row["published"], row["decimals"]),
         f"+{difference}" if row["difference"] > 0 else difference,
-        MISSING if row["covered"] is None else "yes" if row["covered"] else "no",
+        covered + (UNEQUAL if row["remarks"] and not math.isnan(row["ours"]) else ""),
     ]
 
 
