@@ -14,7 +14,7 @@ from rich.text import Text
 from evalkit.papers import Paper
 from evalkit.tables.cells import MISSING, format_number
 from evalkit.tables.markup import PACKAGES, escape_latex, escape_markdown, latex_float, latex_tabular, markdown_table
-from evalkit.tables.summary import metric_format
+from evalkit.tables.summary import MIN_SPEAKERS, metric_format
 
 COLUMNS = (
     "system", "published_as", "metric", "dataset", "n", "ours", "low", "high", "published", "decimals", "difference",
@@ -23,7 +23,8 @@ COLUMNS = (
 HEAD = ("System", "Published as", "Metric", "n", "Ours", "95 % interval", "Published", "Difference", "Covered")
 RTF = "rtf"
 UNEQUAL = "*"
-NAME_WIDTH = 20
+NAME_WIDTH = 22
+SHORT = {"Published": "Paper", "Difference": "Diff."}  # headings on the terminal
 
 
 class Counterpart(NamedTuple):
@@ -45,7 +46,7 @@ def compare_with_paper(
     Columns: `system`; `published_as`, the paper's name of it; `metric`, `dataset`, `n` utterances; `ours` with its 95 %
     interval `low`, `high`; `published` and with how many `decimals` it is printed; `difference`, ours minus published;
     `covered`: whether the interval, widened by half of the last printed digit, holds the published number (None where
-    there is no interval); `remarks`: what makes the comparison an unequal one, or why there is no number. The real-time
+    there is no interval, or one over too few utterances to mean much); `remarks`: what makes the comparison an unequal one, or why there is no number. The real-time
     factor is that of encoding and decoding together; decoded audio has none.
 
     Args:
@@ -66,7 +67,7 @@ def compare_with_paper(
             half = 0.5 * 10.0 ** -published.decimals[metric]
             found = _ours(rows.get(system, {}), metric)
             covered = None
-            if metric != RTF and not math.isnan(found["low"]):
+            if metric != RTF and not math.isnan(found["low"]) and found["n"] >= MIN_SPEAKERS:
                 covered = found["low"] - half <= value <= found["high"] + half
             table.append(
                 {"system": system, "published_as": published.label, "metric": metric}
@@ -112,7 +113,8 @@ def published_notes(compared: pd.DataFrame, paper: Paper) -> list[str]:
     notes = [
         f"Published: {paper.title} ({paper.source}). " + " ".join(paper.remarks),
         f"{UNEQUAL}: not an equal comparison, for the reasons below.",
-        "Covered: whether our 95 % interval, widened by half of the last printed digit, holds the published mean.",
+        "Covered: whether our 95 % interval, widened by half of the last printed digit, holds the published mean; "
+        f"not said of fewer than {MIN_SPEAKERS} utterances.",
     ]
     for remark, rows in compared[compared["remarks"] != ""].groupby("remarks", sort=False):
         who = "; ".join(
@@ -146,7 +148,8 @@ def render_published(compared: pd.DataFrame, paper: Paper) -> Table:
     for position in shown:
         justify: Literal["left", "right"] = "left" if position < 3 else "right"
         widest = NAME_WIDTH if position == 0 else None
-        table.add_column(HEAD[position], justify=justify, overflow="fold", max_width=widest, no_wrap=position > 0)
+        heading = SHORT.get(HEAD[position], HEAD[position])
+        table.add_column(heading, justify=justify, overflow="fold", max_width=widest, no_wrap=position > 0)
     lines = _lines(compared)
     for position, line in enumerate(lines):
         first = position == 0 or lines[position - 1][0] != line[0]
