@@ -46,8 +46,9 @@ def compare_with_paper(
     Columns: `system`; `published_as`, the paper's name of it; `metric`, `dataset`, `n` utterances; `ours` with its 95 %
     interval `low`, `high`; `published` and with how many `decimals` it is printed; `difference`, ours minus published;
     `covered`: whether the interval, widened by half of the last printed digit, holds the published number (None where
-    there is no interval, or one over too few utterances to mean much); `remarks`: what makes the comparison an unequal one, or why there is no number. The real-time
-    factor is that of encoding and decoding together; decoded audio has none.
+    there is no interval, or one over too few utterances to mean much); `remarks`: what makes the comparison an unequal
+    one, or why there is no number. The real-time factor is that of encoding and decoding together; decoded audio has
+    none.
 
     Args:
         summary: from `summarize`.
