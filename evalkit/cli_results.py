@@ -79,8 +79,8 @@ def finish(result: RunResult, scorer: Scorer, console: Console, allow_failures: 
         line(f"note: {scorer.cache.problem}")
     for metric, reason in result.unavailable().items():
         line(f"{metric} is unavailable: {reason.removeprefix(f'{metric}: ')}")
-    for system, reason in result.unavailable_systems().items():
-        line(f"{system} is unavailable: {reason.removeprefix(f'{system}: ')}")
+    if lost := result.unavailable_systems():
+        line(f"unavailable: {', '.join(lost)}; what to get is said above, under the tables, and by evalkit doctor")
     if result.num_failed:
         line(f"{result.num_failed:,} of {len(result.utterances):,} scores failed:")
         for failure in result.failures():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,8 @@ class TestReproduce:
             "--decoded", f"encodec={decoded[0]},{decoded[1]}", width=120,
         )  # fmt: skip
         assert outcome.status == 0, outcome
-        assert "encodec is unavailable: the weights are missing" in outcome.out
+        assert "unavailable: encodec; what to get is said above" in outcome.out
+        assert "Fetch them: evalkit weights fetch encodec." in outcome.out
         frame, systems = rows(tmp_path / "run", "utterances"), rows(tmp_path / "run", "systems").set_index("system")
         status = frame.groupby("system")["status"].unique()
         assert list(status["encodec"]) == ["unavailable"]
@@ -148,6 +150,16 @@ class TestSystems:
         row = rows(tmp_path / "run", "systems").set_index("system").loc["own"]
         assert (row["frame_rate"], row["bits_per_frame"], row["bitrate"]) == (8000.0, 8.0, 64000.0)
         assert row["utilization"] > 0
+
+    def test_a_class_in_the_current_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        source = (Path(__file__).parent / "small_whole_codec.py").read_text()
+        (tmp_path / "codec_of_mine.py").write_text(source)
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr("sys.path", [*sys.path])
+        data = {"test": {"name": "sample", "part": "test", "limit": 1}}
+        systems = {"mine": {"codec": {"name": "codec_of_mine:Halved"}}}
+        outcome = evalkit("run", write_experiment(tmp_path / "x.yaml", data=data, systems=systems), "--dry-run")
+        assert "load codec_of_mine:Halved" in outcome.out
 
     @pytest.mark.parametrize("seconds", [3.1, 0.0])
     def test_one_that_raises_fails_row_by_row(self, tmp_path: Path, seconds: float) -> None:

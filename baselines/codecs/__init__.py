@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import math
+import sys
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar
@@ -112,7 +113,7 @@ class WholeCodec(ABC):
 
 
 def codec_class(name: str) -> type[WholeCodec]:
-    """The class registered as `name`, or given as "package.module:Class".
+    """The class registered as `name`, or given as "package.module:Class", also from the current folder.
 
     Raises:
         UnknownName: no such codec.
@@ -163,6 +164,8 @@ def check_options(name: str, cls: type[WholeCodec], options: dict[str, Any]) -> 
 
 def _imported(target: str) -> Any:
     module, _, attribute = target.partition(":")
+    if (here := str(Path.cwd())) not in sys.path:  # as with python -m; a command's own path begins with its folder
+        sys.path.append(here)
     try:
         return getattr(importlib.import_module(module), attribute)
     except AttributeError as error:
