@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from baselines.codecs.weights import Weights
 from q2d2.errors import UserError
-from q2d2.registry import Registry, UnknownName
+from q2d2.registry import Registry
 
 # Other packages' codecs join through the entry-point group.
 CODECS = Registry(
@@ -112,6 +112,18 @@ class WholeCodec(ABC):
             self.module.to(device)
 
 
+def check_audio(audio: Tensor) -> None:
+    """Raise ValueError where `audio` is not (batch, samples) or is empty."""
+    if audio.dim() != 2 or audio.shape[-1] == 0:
+        raise ValueError(f"audio of shape {tuple(audio.shape)}: expected (batch, samples) with samples > 0")
+
+
+def check_length(length: int | None, held: int) -> None:
+    """Raise ValueError where `length` samples are more than the `held` ones, or none."""
+    if length is not None and not 1 <= length <= held:
+        raise ValueError(f"length {length} asked of codes that hold {held} samples")
+
+
 def codec_class(name: str) -> type[WholeCodec]:
     """The class registered as `name`, or given as "package.module:Class", also from the current folder.
 
@@ -170,6 +182,3 @@ def _imported(target: str) -> Any:
         return getattr(importlib.import_module(module), attribute)
     except AttributeError as error:
         raise CodecError(f"codec {target!r}: {module} has no {attribute}") from error
-
-
-__all__ = ["CODECS", "CodecError", "UnknownName", "WholeCodec", "build_codec", "check_options", "codec_class"]

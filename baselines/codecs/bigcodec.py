@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from baselines.codecs import WholeCodec
+from baselines.codecs import WholeCodec, check_audio, check_length
 from baselines.codecs.bigcodec_file import load_network
 from baselines.codecs.bigcodec_model import BigCodecSizes
 from baselines.codecs.weights import HubWeights, files_sha256
@@ -59,8 +59,7 @@ class BigCodec(WholeCodec):
         Raises:
             ValueError: audio is not (batch, samples) or is empty.
         """
-        if audio.dim() != 2 or audio.shape[-1] == 0:
-            raise ValueError(f"audio of shape {tuple(audio.shape)}: expected (batch, samples) with samples > 0")
+        check_audio(audio)
         return self.network.encode(F.pad(audio, (0, self.hop_length - audio.shape[-1] % self.hop_length)))
 
     @torch.no_grad()
@@ -77,7 +76,5 @@ class BigCodec(WholeCodec):
             raise ValueError(
                 f"codes from {int(codes.min())} to {int(codes.max())}: expected 0 to {self.sizes.codebook_size - 1}"
             )
-        held = codes.shape[-1] * self.hop_length
-        if length is not None and not 1 <= length <= held:
-            raise ValueError(f"length {length} asked of codes that hold {held} samples")
+        check_length(length, codes.shape[-1] * self.hop_length)
         return self.network.decode(codes)[:, :length]

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from baselines.codecs import CodecError, WholeCodec
+from baselines.codecs import CodecError, WholeCodec, check_audio, check_length
 from baselines.codecs.weights import files_sha256
 
 CONFIG = "config.json"
@@ -82,8 +82,7 @@ class PretrainedCodec(WholeCodec):
         Raises:
             ValueError: audio is not (batch, samples) or is empty.
         """
-        if audio.dim() != 2 or audio.shape[-1] == 0:
-            raise ValueError(f"audio of shape {tuple(audio.shape)}: expected (batch, samples) with samples > 0")
+        check_audio(audio)
         return self.codes_of(audio.unsqueeze(1))
 
     @torch.no_grad()
@@ -95,9 +94,7 @@ class PretrainedCodec(WholeCodec):
         Raises:
             ValueError: `length` is below 1 or more than the codes hold.
         """
-        held = codes.shape[-1] * self.hop_length
-        if length is not None and not 1 <= length <= held:
-            raise ValueError(f"length {length} asked of codes that hold {held} samples")
+        check_length(length, codes.shape[-1] * self.hop_length)
         audio = self.audio_of(codes)
         return audio if length is None else F.pad(audio[:, :length], (0, max(0, length - audio.shape[-1])))
 
