@@ -109,6 +109,7 @@ def merge(
     run_folder: Annotated[
         Path, typer.Argument(metavar="FOLDER", help="Folder (--out) of the run whose shards are done.")
     ],
+    weights_root: WeightsRoot = None,
     device: Device = "auto",
     workers: Workers = None,
     time_limit: TimeLimit = 300,
@@ -120,6 +121,8 @@ def merge(
     from evalkit.shards import merge_shards
 
     experiment = merge_shards(run_folder)
+    if weights_root is not None:
+        experiment = experiment.model_copy(update={"weights_root": weights_root})
     _run(experiment, run_folder, None, device, workers, time_limit, no_cache, require, allow_failures, False)
 
 

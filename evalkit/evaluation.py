@@ -133,7 +133,7 @@ def evaluate(
     """
     keys = {u.id: _key(evaluation, system, u) for u in evaluation.utterances}
     if isinstance(system, UnavailableSystem):
-        lost = tuple(Score(name, None, "unavailable", system.reason, 0.0) for name in evaluation.metrics)
+        lost = tuple(Score(name, None, system.status, system.reason, 0.0) for name in evaluation.metrics)
         return tuple(UtteranceRecord(system.name, keys[u.id], u.id, lost, None) for u in evaluation.utterances)
     versions = evaluation.versions(scorer.device)
     found = {u.id: store.record(system.name, keys[u.id], u.id) for u in evaluation.utterances}

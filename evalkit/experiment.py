@@ -90,6 +90,13 @@ class SystemSpec(_Strict):
     published: str | None = None
     differs: str = ""
 
+    @field_validator("bottleneck", "codec", mode="before")
+    @classmethod
+    def _has_a_name(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            raise ValueError(f"expected a name with options: {{name: {value}}}")
+        return value
+
     def model_post_init(self, context: Any) -> None:
         kinds = (self.bottleneck, self.checkpoint, self.codec, self.folder)
         if sum(kind is not None for kind in kinds) != 1:
@@ -175,7 +182,10 @@ class Experiment(_Strict):
     def _baseline_is_a_system(self) -> Experiment:
         known = [*KNOWN_ANSWERS, *self.systems]
         if self.baseline is not None and self.baseline not in known:
-            raise ValueError(f"baseline {self.baseline!r} is no system of this experiment: {', '.join(known)}")
+            raise ValueError(
+                f"baseline {self.baseline!r} is no system of this experiment: {', '.join(known)}. "
+                "Name another one, or none: --set baseline=null"
+            )
         return self
 
     @model_validator(mode="after")
@@ -336,7 +346,7 @@ def _describe(error: Any) -> str:
     if message.startswith(f"{key}."):
         return message
     given = "" if error["type"] in ("missing", "value_error") else f" (given: {error['input']!r})"
-    return f"{key}: {message}{given}"
+    return f"{key}: {message}{given}" if key else f"{message}{given}"
 
 
 def _known_keys(parents: Sequence[str | int]) -> list[str]:

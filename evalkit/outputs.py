@@ -140,7 +140,7 @@ def scored_system(
     row |= {
         "parameters": system.num_parameters if isinstance(system, CodecSystem) else None,
         "train_steps": described and described["metadata"].get("settings", {}).get("train", {}).get("steps"),
-        "checkpoint_sha256": system.weights_sha256 if isinstance(system, CodecSystem) else None,
+        "checkpoint_sha256": (system.weights_sha256 or None) if isinstance(system, CodecSystem) else None,
     }
     return ScoredSystem(row, evaluation, tuple(records), usage)
 

@@ -18,9 +18,9 @@ from evalkit.evaluation import Evaluation
 from evalkit.experiment import KNOWN_ANSWERS, Experiment, ExperimentError, SystemSpec
 from evalkit.metrics import METRICS
 from evalkit.papers import read_paper
-from evalkit.planned import Planned, PlannedBottleneck, PlannedFolder, plan_system
+from evalkit.planned import Planned, PlannedBottleneck, PlannedCodec, PlannedFolder, plan_system
 from evalkit.protocol import get_protocol
-from evalkit.shards import Shard
+from evalkit.shards import Shard, refuse_another_experiment
 from evalkit.tables.published import Counterpart
 from q2d2.bottleneck import NullBottleneck
 from q2d2.checkpoints import find_checkpoint, read_description
@@ -29,6 +29,7 @@ from q2d2.training.losses import ReconstructionLosses
 from q2d2.training.manifest import Manifest
 
 MAX_LEFT_OUT = 5
+OWN_WEIGHTS = "weights from a folder of one's own, not compared with the published ones"
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,8 @@ def _counterpart(spec: SystemSpec, planned: Planned) -> Counterpart:
     parts = [spec.differs] if spec.differs else []
     if isinstance(planned, PlannedBottleneck) and planned.checkpoint is None:
         parts.append("trained here, not the published weights")
+    if isinstance(planned, PlannedCodec) and planned.own_weights:
+        parts.append(OWN_WEIGHTS)
     return Counterpart(str(spec.published), "; ".join(parts))
 
 
@@ -132,11 +135,14 @@ def make_plan(experiment: Experiment, folder: Path, shard: Shard | None = None) 
     """
     for metric in experiment.metrics:
         METRICS.require(metric)
+    if experiment.weights_root is not None and not experiment.weights_root.is_dir():
+        raise ExperimentError(f"weights_root: {experiment.weights_root} is no folder")
     backbone = _backbone(experiment)
     test = load_corpus(experiment.data.test.name, experiment.data.test.part, experiment.data.test.root)
     test_utterances = tuple(select_utterances(test, experiment.data.test.limit))
     systems = tuple(plan_system(name, experiment, backbone, test_utterances) for name in experiment.systems)
     if shard is not None:
+        refuse_another_experiment(experiment, shard.folder(folder))
         if shard.count > len(test_utterances):
             raise ExperimentError(f"--shard: {shard.count} shards of {len(test_utterances)} utterances")
         test_utterances = shard.select(test_utterances)
@@ -231,6 +237,9 @@ def _notes(plan: Plan) -> tuple[str, ...]:
         shown = "; ".join(f"{problem.path.name}: {problem.reason}" for problem in plan.test.problems[:MAX_LEFT_OUT])
         further = len(plan.test.problems) - MAX_LEFT_OUT
         notes.append(f"Left out, unusable: {shown}{f'; and {further} more' if further > 0 else ''}.")
+    for system in plan.systems:
+        if isinstance(system, PlannedCodec) and system.own_weights:
+            notes.append(f"{system.name}: {OWN_WEIGHTS}.")
     if plan.train:
         start = f"continuing from the backbone checkpoint {train.init_from}" if train.init_from else "from scratch"
         minutes = plan.train_manifest.seconds / 60
@@ -273,19 +282,22 @@ def show_plan(plan: Plan, console: Console) -> None:
     for heading in ("system", "bits/frame", "kbit/s", "", *(["backbone"] if len(backbones) > 1 else [])):
         table.add_column(heading, justify="right" if heading in ("bits/frame", "kbit/s") else "left", overflow="fold")
     for system in plan.systems:
-        rates, size = ["-", "-"], ""
-        if isinstance(system, PlannedBottleneck):
-            size = _size(system.backbone)
-            if system.bits_per_frame:
-                rates = [f"{system.bits_per_frame:.2f}", f"{system.bitrate / 1000:.3f}"]
+        rates, size = ["-", "-"], _size(system.backbone) if isinstance(system, PlannedBottleneck) else ""
+        if not isinstance(system, PlannedFolder) and system.bits_per_frame:
+            rates = [f"{system.bits_per_frame:.2f}", f"{system.bitrate / 1000:.3f}"]
         state = escape(system.state(plan.folder))
         table.add_row(system.name, *rates, state, *([size] if len(backbones) > 1 else []))
     for name in KNOWN_ANSWERS:
         table.add_row(name, "", "", "known answer")
     console.print(table, highlight=False)
+    missing: dict[str, list[str]] = {}
     for system in plan.systems:
-        if not isinstance(system, PlannedBottleneck) and system.missing:
-            line(f"[yellow]unavailable[/] {escape(system.missing)}")
+        if isinstance(system, PlannedCodec) and system.missing:
+            missing.setdefault(system.missing, []).append(system.name)
+    for reason, names in missing.items():
+        line(f"[yellow]unavailable[/] {', '.join(names)}: {escape(reason)}")
+    for metric, reason in plan.evaluation.unavailable.items():
+        line(f"[yellow]unavailable[/] {escape(reason if reason.startswith(metric) else f'{metric}: {reason}')}")
 
 
 def _size(backbone: CodecConfig) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from baselines.codecs import CodecError, check_options, codec_class
+from baselines.codecs import CodecError, PackageMissing, build_codec, check_options, codec_class
 from baselines.codecs.weights import WeightsMissing
 from evalkit.datasets import Utterance
 from evalkit.experiment import Experiment, ExperimentError, FolderSection, SystemSpec
@@ -61,6 +61,8 @@ class PlannedCodec:
         codec, options: as `baselines.codecs.build_codec` takes them.
         weights_root: likewise.
         missing: why it cannot run here; empty where it can.
+        bits_per_frame, bitrate: nominal, where they are known without loading weights; else 0.
+        own_weights: they lie in a folder of one's own, and nothing says that they are the published ones.
     """
 
     name: str
@@ -68,6 +70,9 @@ class PlannedCodec:
     options: dict[str, Any]
     weights_root: Path | None
     missing: str
+    bits_per_frame: float
+    bitrate: float
+    own_weights: bool
 
     def state(self, run: Path) -> str:
         return "unavailable" if self.missing else f"load {self.codec}"
@@ -82,17 +87,15 @@ class PlannedFolder:
         folder: that holds it.
         files: utterance -> file.
         references: where they are a data set of their own: its name, and the utterances with a file.
-        missing: why there is nothing to read; empty where there is.
     """
 
     name: str
     folder: Path
     files: Mapping[str, Path]
     references: tuple[str, tuple[Utterance, ...]] | None
-    missing: str
 
     def state(self, run: Path) -> str:
-        return "unavailable" if self.missing else f"read {len(self.files):,} files of {self.folder.name}"
+        return f"read {len(self.files):,} files of {self.folder.name}"
 
 
 Planned = PlannedBottleneck | PlannedCodec | PlannedFolder
@@ -115,35 +118,37 @@ def plan_system(name: str, experiment: Experiment, backbone: CodecConfig, uttera
 
 
 def _plan_codec(name: str, options: dict[str, Any], weights_root: Path | None) -> PlannedCodec:
-    codec, missing = options.pop("name"), ""
+    codec, missing, rates, own = options.pop("name"), "", (0.0, 0.0), False
     try:
         cls = codec_class(codec)
         check_options(codec, cls, options)
         if cls.weights is None:
-            cls(**options)  # values out of range are told before anything is computed
+            built = build_codec(codec, **options)  # what is wrong with it is told before anything is computed
+            rates = (built.bits_per_frame, built.bitrate)
         else:
+            own = weights_root is not None and cls.weights.find(codec, weights_root) == weights_root / codec
             cls.weights.find(codec, weights_root)
-    except WeightsMissing as error:
+    except (WeightsMissing, PackageMissing) as error:
         missing = str(error)
     except CodecError as error:
-        if error.__cause__ is None:  # not: a package that is not installed
-            raise ExperimentError(f"systems.{name}: {error}") from error
-        missing = str(error)
-    return PlannedCodec(name, codec, options, weights_root, missing)
+        raise ExperimentError(f"systems.{name}: {error}") from error
+    return PlannedCodec(name, codec, options, weights_root, missing, *rates, own)
 
 
 def _plan_folder(name: str, section: FolderSection, utterances: tuple[Utterance, ...]) -> PlannedFolder:
-    if not section.path.is_dir():
-        return PlannedFolder(name, section.path, {}, None, f"{section.path}: no such folder of decoded audio")
     if section.references is not None:
         pairing = pair_folders(section.references, [f"{name}={section.path}"])
         (system,) = pairing.systems
-        return PlannedFolder(name, section.path, system.files, (pairing.dataset, pairing.references), "")
+        return PlannedFolder(name, section.path, system.files, (pairing.dataset, pairing.references))
     known = known_by_stem(section.path, list_audio(section.path, []))
     found = {u.id: look_up(known, u.path.stem, f"systems.{name}: {u.id}", section.path) for u in utterances}
     files = {utterance: path for utterance, path in found.items() if path is not None}
-    missing = "" if files else f"{section.path}: no file is called like an utterance of the test set"
-    return PlannedFolder(name, section.path, files, None, missing)
+    if not files:
+        raise ExperimentError(
+            f"systems.{name}: no file of {section.path} is called like an utterance of the test set; where it is of "
+            "other recordings, give the folder of their originals as references (--decoded SYSTEM=DIR,ORIGINALS)"
+        )
+    return PlannedFolder(name, section.path, files, None)
 
 
 def _plan_bottleneck(name: str, spec: SystemSpec, backbone: CodecConfig) -> PlannedBottleneck:

@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from baselines.codecs import build_codec
+from baselines.codecs import CodecError, build_codec
+from baselines.codecs.weights import WeightsDamaged
 from evalkit.datasets import Utterance
 from evalkit.evaluation import Evaluation, digest, evaluate
 from evalkit.folders import FolderSystem
 from evalkit.outputs import RunResult, ScoredSystem, scored_system, write_outputs
 from evalkit.plan import Plan
-from evalkit.planned import Planned, PlannedBottleneck, PlannedCodec, PlannedFolder
+from evalkit.planned import Planned, PlannedBottleneck, PlannedFolder
 from evalkit.scoring import Scorer
 from evalkit.speed import measure_rtf
 from evalkit.store import RunStore
@@ -62,13 +63,15 @@ def _open(plan: Plan, planned: Planned, device: torch.device) -> tuple[System, d
         folder = planned.checkpoint or train_system(plan, planned, device.type)
         described = read_description(folder)
         return CodecSystem.of_ours(planned.name, load_codec(folder), device, described["weights_sha256"]), described
-    kind = "codec" if isinstance(planned, PlannedCodec) else "folder"
-    if planned.missing:
-        return UnavailableSystem(planned.name, kind, planned.missing), None
     if isinstance(planned, PlannedFolder):
         return FolderSystem(planned.name, planned.folder, planned.files), None
-    codec = build_codec(planned.codec, planned.weights_root, **planned.options)
-    return CodecSystem.of_whole(planned.name, planned.codec, codec, device), None
+    if planned.missing:
+        return UnavailableSystem(planned.name, "codec", planned.missing), None
+    try:
+        codec = build_codec(planned.codec, planned.weights_root, **planned.options)
+    except (CodecError, WeightsDamaged) as error:  # the systems after it are none the worse for it
+        return UnavailableSystem(planned.name, "codec", str(error), "failed"), None
+    return CodecSystem.of_whole(planned.name, planned.codec, planned.options, codec, device), None
 
 
 def _evaluation_of(evaluation: Evaluation, planned: System | Planned) -> Evaluation:
@@ -81,7 +84,7 @@ def _evaluation_of(evaluation: Evaluation, planned: System | Planned) -> Evaluat
 
 def _measure_speed(plan: Plan, store: RunStore, system: CodecSystem) -> dict[str, Any] | None:
     settings = plan.experiment.speed
-    key = digest(system.weights_sha256, system.device.type)
+    key = digest(system.identity, system.device.type)
     known = store.speed(system.name, key)
     if known is not None and known["settings"] == settings.model_dump():
         return known

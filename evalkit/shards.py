@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from evalkit.experiment import Experiment
 from evalkit.store import RunStore
@@ -62,17 +62,36 @@ def merge_shards(run: Path) -> Experiment:
     described = {shard: _description(shard.folder(run)) for shard in shards}
     first = shards[0]
     for shard in shards[1:]:
-        for key, value in described[first]["experiment"].items():
-            if described[shard]["experiment"].get(key) != value:
-                raise ShardError(
-                    f"{shard.folder(run)} was run with another {key} than {first.folder(run)}: "
-                    "delete one and run it anew"
-                )
+        if differing := _difference(described[first]["experiment"], described[shard]["experiment"]):
+            raise ShardError(
+                f"{first.folder(run)} and {shard.folder(run)} were run with other settings: {differing}. "
+                "Delete one and run it anew."
+            )
     with RunStore(run) as whole:
         for shard in shards:
             with RunStore(shard.folder(run)) as part:
                 whole.take_over(part)
     return Experiment.model_validate(described[first]["experiment"])
+
+
+def refuse_another_experiment(experiment: Experiment, folder: Path) -> None:
+    """Raise ShardError where `folder` holds a shard of an experiment with other settings."""
+    if not (folder / "run.json").is_file():
+        return
+    if differing := _difference(_description(folder)["experiment"], experiment.resolved()):
+        raise ShardError(
+            f"{folder} was begun with other settings: {differing}. Give them again, choose another --out, or delete "
+            "that folder."
+        )
+
+
+def _difference(one: Any, other: Any, key: str = "") -> str:
+    """The first place in which two experiments in plain values differ, as "data.test.limit 6 and 8"; else empty."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        parts = (_difference(one.get(name), other.get(name), f"{key}.{name}") for name in {**one, **other})
+        return next(filter(None, parts), "")
+    same = json.loads(json.dumps(one)) == json.loads(json.dumps(other))
+    return "" if same else f"{key.removeprefix('.')} {json.dumps(one)} and {json.dumps(other)}"
 
 
 def _complete_set(run: Path) -> list[Shard]:

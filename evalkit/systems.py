@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
 import torchaudio.functional as AF
 from numpy.typing import NDArray
 
-from baselines.codecs import WholeCodec
+from baselines.codecs import WholeCodec, check_codes
 from q2d2.audio import AudioError
+from q2d2.checkpoints import file_sha256
 from q2d2.codec import Codec
 from q2d2.codec.inference import prepare_for_inference
 
@@ -157,7 +160,8 @@ class CodecSystem:
         name: as in tables.
         coder: ready to run on `device`.
         device: where it runs.
-        weights_sha256: changes whenever its output may change.
+        identity: changes whenever its output may change.
+        weights_sha256: of the weights it was loaded from; empty where it has none.
         codebook_sizes, tokens_per_frame: as in `System`.
         num_parameters: None for a codec without any.
         family: name of the whole codec that it is, at one of its rates; empty for one of ours.
@@ -171,6 +175,7 @@ class CodecSystem:
         name: str,
         coder: Coder,
         device: torch.device,
+        identity: str,
         weights_sha256: str,
         codebook_sizes: tuple[int, ...],
         tokens_per_frame: int,
@@ -181,6 +186,7 @@ class CodecSystem:
         self.name = name
         self.coder = coder
         self.device = device
+        self.identity = identity
         self.weights_sha256 = weights_sha256
         self.sample_rate: int | None = coder.sample_rate
         self.frame_rate = coder.frame_rate
@@ -195,21 +201,30 @@ class CodecSystem:
         """One of our codecs, as a copy prepared for inference in float32."""
         bottleneck = codec.bottleneck
         return cls(
-            name, prepare_for_inference(codec.to(device)), device, weights_sha256, bottleneck.codebook_sizes,
-            bottleneck.tokens_per_frame, sum(parameter.numel() for parameter in codec.parameters()),
+            name, prepare_for_inference(codec.to(device)), device, weights_sha256, weights_sha256,
+            bottleneck.codebook_sizes, bottleneck.tokens_per_frame,
+            sum(parameter.numel() for parameter in codec.parameters()),
         )  # fmt: skip
 
     @classmethod
-    def of_whole(cls, name: str, family: str, codec: WholeCodec, device: torch.device) -> CodecSystem:
-        """A whole codec of `baselines.codecs`, called `family` there."""
+    def of_whole(
+        cls, name: str, family: str, options: Mapping[str, Any], codec: WholeCodec, device: torch.device
+    ) -> CodecSystem:
+        """A whole codec of `baselines.codecs`, called `family` there and built with `options`.
+
+        The file that its class is written in is part of what it is: a codec under development is scored again.
+        """
         codec.to(device)
+        file = inspect.getsourcefile(type(codec))
+        source = file_sha256(Path(file)) if file and Path(file).is_file() else ""
+        identity = f"{codec.fingerprint} {json.dumps(dict(options), sort_keys=True, default=str)} {source}"
         return cls(
-            name, codec, device, codec.fingerprint, codec.codebook_sizes, codec.tokens_per_frame,
+            name, codec, device, identity, codec.weights_sha256, codec.codebook_sizes, codec.tokens_per_frame,
             codec.num_parameters, family, codec.stream_bits,
         )  # fmt: skip
 
     def fingerprint(self, utterance: str) -> str:
-        return self.weights_sha256
+        return self.identity
 
     def prepare(self, audio: Audio, sample_rate: int) -> torch.Tensor:
         """Audio (samples,) -> (1, samples) on the codec's device and at its rate."""
@@ -221,18 +236,22 @@ class CodecSystem:
     def reconstruct(self, audio: Audio, sample_rate: int, utterance: str) -> Reconstruction:
         signal = self.prepare(audio, sample_rate)
         codes = self.coder.encode(signal)
+        check_codes(codes, self.codebook_sizes)
         decoded = self.coder.decode(codes, length=signal.shape[-1])[0].cpu().numpy()
         kept = codes[0].cpu().numpy() if self.codebook_sizes else None
         return Reconstruction(decoded, self.coder.sample_rate, kept, self._stream_bits(codes))
 
 
 class UnavailableSystem(Anchor):
-    """A system that cannot run here: all its scores are unavailable, for `reason`."""
+    """A system that cannot run here: all its scores are unavailable, or failed where it is broken, for `reason`."""
 
-    def __init__(self, name: str, kind: str, reason: str) -> None:
+    def __init__(
+        self, name: str, kind: str, reason: str, status: Literal["unavailable", "failed"] = "unavailable"
+    ) -> None:
         self.name = name
         self.kind = kind
         self.reason = reason
+        self.status = status
 
     def reconstruct(self, audio: Audio, sample_rate: int, utterance: str) -> Reconstruction:
         raise AudioError(Path(utterance), self.reason)

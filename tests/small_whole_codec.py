@@ -34,3 +34,31 @@ class Picky(Halved):
         if audio.shape[-1] > self.seconds * self.sample_rate:
             raise RuntimeError("too long\nfor me")
         return super().encode(audio)
+
+
+class OutOfRange(Halved):
+    """Gives codes that its codebook does not have."""
+
+    codebook_sizes = (128,)
+
+    def encode(self, audio: Tensor) -> Tensor:
+        codes = super().encode(audio)
+        codes[..., 0], codes[..., 1] = 0, 255
+        return codes
+
+
+class Short(Halved):
+    """Does not restore the length."""
+
+    def decode(self, codes: Tensor, length: int | None = None) -> Tensor:
+        return codes[:, 0] / 127.5 - 1
+
+
+class Nameless(WholeCodec):
+    """Says nothing of itself."""
+
+    def encode(self, audio: Tensor) -> Tensor:
+        return audio
+
+    def decode(self, codes: Tensor, length: int | None = None) -> Tensor:
+        return codes

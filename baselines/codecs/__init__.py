@@ -7,6 +7,7 @@ import inspect
 import math
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -40,6 +41,10 @@ CODECS = Registry(
 
 class CodecError(UserError, ValueError):
     """A codec that cannot be built as asked; the message names the option, or the file, and the way out."""
+
+
+class PackageMissing(CodecError):
+    """A known codec whose package is not installed; the message says how to install it."""
 
 
 class WholeCodec(ABC):
@@ -118,6 +123,20 @@ def check_audio(audio: Tensor) -> None:
         raise ValueError(f"audio of shape {tuple(audio.shape)}: expected (batch, samples) with samples > 0")
 
 
+def check_codes(codes: Tensor, codebook_sizes: Sequence[int]) -> None:
+    """Raise ValueError where `codes` are not (batch, quantizers, frames) int64, each in its codebook; () allows all."""
+    if not codebook_sizes:
+        return
+    if codes.dim() != 3 or codes.shape[1] != len(codebook_sizes) or codes.dtype != torch.int64:
+        raise ValueError(
+            f"codes of shape {tuple(codes.shape)}, {codes.dtype}: expected (batch, {len(codebook_sizes)}, frames) int64"
+        )
+    for quantizer, size in enumerate(codebook_sizes):
+        low, high = (int(end) for end in codes[:, quantizer].aminmax())
+        if low < 0 or high >= size:
+            raise ValueError(f"codes {low} to {high} of quantizer {quantizer}, whose codebook has {size}")
+
+
 def check_length(length: int | None, held: int) -> None:
     """Raise ValueError where `length` samples are more than the `held` ones, or none."""
     if length is not None and not 1 <= length <= held:
@@ -129,16 +148,18 @@ def codec_class(name: str) -> type[WholeCodec]:
 
     Raises:
         UnknownName: no such codec.
-        CodecError: there is no such module or class, or it is no `WholeCodec`; or what it needs is not installed.
+        PackageMissing: what a registered one needs is not installed.
+        CodecError: there is no such module or class, or it is no `WholeCodec`.
     """
-    if ":" not in name:
+    if ":" in name:
+        found = _imported(name)
+    else:
         CODECS.require(name)
-    try:
-        found = _imported(name) if ":" in name else CODECS.resolve(name)
-    except ImportError as error:
-        missing = f"codec {name!r} cannot be imported: {error}."
-        hint = " Install: pip install 'codec-bottlenecks[codecs]'" if name in CODECS.names() else ""
-        raise CodecError(missing + hint) from error
+        try:
+            found = CODECS.resolve(name)
+        except ImportError as error:
+            hint = "Install: pip install 'codec-bottlenecks[codecs]'"
+            raise PackageMissing(f"codec {name!r} cannot be imported: {error}. {hint}") from error
     if not (inspect.isclass(found) and issubclass(found, WholeCodec)):
         raise CodecError(f"codec {name!r} is no subclass of baselines.codecs.WholeCodec")
     return found
@@ -154,12 +175,35 @@ def build_codec(name: str, weights_root: Path | None = None, **options: Any) -> 
 
     Raises:
         UnknownName, CodecError: as in `codec_class`; or an option is unknown or out of range.
-        WeightsMissing: the weights are not on this machine; the message says how to get them.
+            It is run on a short clip of noise: one that does not keep the interface is told here, not utterance by
+            utterance.
+        WeightsMissing, WeightsDamaged: the weights are not on this machine, or not as published.
     """
     cls = codec_class(name)
     check_options(name, cls, options)
     where = () if cls.weights is None else (cls.weights.find(name, weights_root),)
-    return cls(*where, **options)
+    codec = cls(*where, **options)
+    _try_out(name, codec)
+    return codec
+
+
+def _try_out(name: str, codec: WholeCodec) -> None:
+    for attribute in ("sample_rate", "frame_rate", "codebook_sizes", "tokens_per_frame"):
+        if not hasattr(codec, attribute):
+            raise CodecError(f"codec {name!r} sets no {attribute}, which every WholeCodec has to")
+    clip = 0.1 * torch.randn(1, codec.sample_rate // 2, generator=torch.Generator().manual_seed(0))
+    try:
+        codes = codec.encode(clip)
+        check_codes(codes, codec.codebook_sizes)
+        audio = codec.decode(codes, clip.shape[-1])
+    except Exception as error:  # anybody's code
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise CodecError(f"codec {name!r} cannot code half a second of noise: {reason}") from error
+    if audio.shape != clip.shape:
+        raise CodecError(
+            f"codec {name!r} decodes {tuple(clip.shape)} samples to {tuple(audio.shape)}: expected the same, as length "
+            "was given"
+        )
 
 
 def check_options(name: str, cls: type[WholeCodec], options: dict[str, Any]) -> None:
@@ -180,5 +224,6 @@ def _imported(target: str) -> Any:
         sys.path.append(here)
     try:
         return getattr(importlib.import_module(module), attribute)
-    except AttributeError as error:
-        raise CodecError(f"codec {target!r}: {module} has no {attribute}") from error
+    except Exception as error:  # anybody's code
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise CodecError(f"codec {target!r} cannot be imported: {reason}") from error

@@ -48,7 +48,7 @@ class Opus(WholeCodec):
 
     @property
     def fingerprint(self) -> str:
-        return f"{super().fingerprint} {self.kbps:g} {self.sample_rate} {soundfile.__libsndfile_version__}"
+        return f"{super().fingerprint} {self.kbps:g} {self.sample_rate} libsndfile {soundfile.__libsndfile_version__}"
 
     def encode(self, audio: Tensor) -> Tensor:
         """Audio (1, samples) -> the bytes of an Ogg file (1, 1, bytes) int64.

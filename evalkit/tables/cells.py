@@ -158,7 +158,11 @@ def cells(summary: pd.DataFrame, shown: Sequence[Column]) -> list[list[Cell]]:
 
 
 def _number(row: dict[Any, Any], column: Column) -> str:
-    return format_number(row[column.key], column.decimals)
+    value = row[column.key]
+    least = 10.0**-column.decimals
+    if column.key.startswith("rtf") and 0 < value < least / 2:  # no computation takes no time
+        return f"<{least:.{column.decimals}f}"
+    return format_number(value, column.decimals)
 
 
 def _score(row: dict[Any, Any], column: Column, usual: dict[str, int]) -> Cell:

@@ -144,12 +144,16 @@ def _ranking(summary: pd.DataFrame) -> str:
     text = f"Bold: best of a column with an arrow, all that are equal to it as printed, among {who or 'codecs'}."
     rest = summary[~ranked]
     anchors = list(dict.fromkeys(rest.loc[rest["kind"] == "anchor", "system"]))
-    uncoded = list(dict.fromkeys(rest.loc[rest["kind"] != "anchor", "system"]))
+    scored = rest[[f"{name}_n_ok" for name in metric_names(rest)]].gt(0).any(axis=1)
+    uncoded = list(dict.fromkeys(rest.loc[(rest["kind"] != "anchor") & scored, "system"]))
+    unscored = list(dict.fromkeys(rest.loc[(rest["kind"] != "anchor") & ~scored, "system"]))
     parts = []
     if anchors:
         parts.append(f"{', '.join(anchors)} (known answers)")
     if uncoded:
         parts.append(f"{', '.join(uncoded)} (no codes, no bit rate)")
+    if unscored:
+        parts.append(f"{', '.join(unscored)} (nothing scored)")
     return f"{text} Not ranked, in italics: {'; '.join(parts)}." if parts else text
 
 

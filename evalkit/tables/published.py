@@ -171,7 +171,8 @@ def _lines(compared: pd.DataFrame) -> list[list[str]]:
 def _texts(row: Mapping[Any, Any]) -> list[str]:
     decimals = 4 if row["metric"] == RTF else metric_format(row["metric"]).decimals
     ours, low, high, difference = (format_number(row[key], decimals) for key in ("ours", "low", "high", "difference"))
-    covered = MISSING if row["covered"] is None else "yes" if row["covered"] else "no"
+    unequal = bool(row["remarks"]) and not math.isnan(row["ours"])
+    covered = {None: "" if unequal else MISSING, True: "yes", False: "no"}[row["covered"]]
     return [
         str(row["system"]),
         str(row["published_as"]),
@@ -181,7 +182,7 @@ def _texts(row: Mapping[Any, Any]) -> list[str]:
         MISSING if math.isnan(row["low"]) else f"[{low}, {high}]",
         format_number(row["published"], row["decimals"]),
         f"+{difference}" if row["difference"] > 0 else difference,
-        covered + (UNEQUAL if row["remarks"] and not math.isnan(row["ours"]) else ""),
+        covered + (UNEQUAL if unequal else ""),
     ]
 
 
