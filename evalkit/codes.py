@@ -13,11 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
+from evalkit.frame_ids import Ints, frame_codes, frame_ids, split_words, tally
+
 Floats = NDArray[np.float64]
 
 # Frames gathered before they are folded into the table of distinct frames; above this the table's own size rules.
 MIN_PENDING = 65_536
+# Codes of the largest codebook of which every count is kept.
+MAX_COUNTED = 2**20
 
 
 def entropy_bits(counts: NDArray[np.integer[Any]]) -> float:
@@ -41,9 +44,11 @@ class CodeUsage:
     Attributes:
         codebook_sizes: as given.
         frames: frames added so far, over all utterances.
-        counts: one int64 array (codebook_sizes[q],) per quantizer: how often each code occurred.
+        counts: one int64 array (codebook_sizes[q],) per quantizer: how often each code occurred. Empty where any
+            codebook has more than 2**20 codes: then the occurrences are taken from the whole frames.
 
-    Statistics are None where nothing was added or there is no quantizer.
+    Statistics are None where nothing was added or there is no quantizer. Those of a quantizer with more than 2**20
+    codes are NaN as long as it has more codes than frames were counted: they would describe the sample.
 
     Raises:
         ValueError: a size below 1.
@@ -54,8 +59,10 @@ class CodeUsage:
         if any(size < 1 for size in self.codebook_sizes):
             raise ValueError(f"codebook sizes are at least 1, got {self.codebook_sizes}")
         self.frames = 0
-        self.counts: list[Ints] = [np.zeros(size, np.int64) for size in self.codebook_sizes]
-        self._words = _words(self.codebook_sizes)
+        self.counts: list[Ints] = []
+        if max(self.codebook_sizes, default=0) <= MAX_COUNTED:
+            self.counts = [np.zeros(size, np.int64) for size in self.codebook_sizes]
+        self._words = split_words(self.codebook_sizes)
         self._frame_ids: Ints = np.empty((0, len(self._words)), np.int64)
         self._frame_counts: Ints = np.empty(0, np.int64)
         self._pending: list[tuple[Ints, Ints]] = []
@@ -79,10 +86,10 @@ class CodeUsage:
             if low < 0 or high >= size:
                 raise ValueError(f"quantizer {quantizer}: codes {low}..{high} are outside 0..{size - 1}")
         symbols = codes.astype(np.int64)  # small types would wrap in whole-frame numbers
-        for row, count in zip(symbols, self.counts, strict=True):
+        for row, count in zip(symbols, self.counts, strict=bool(self.counts)):
             count += np.bincount(row, minlength=count.size)
         self.frames += codes.shape[1]
-        self._gather(_frame_ids(symbols, self.codebook_sizes, self._words), np.ones(codes.shape[1], np.int64))
+        self._gather(frame_ids(symbols, self.codebook_sizes, self._words), np.ones(codes.shape[1], np.int64))
 
     def merge(self, other: CodeUsage) -> None:
         """Add what `other` counted; the result equals having added its utterances here.
@@ -122,14 +129,15 @@ class CodeUsage:
         usage = cls(counts["codebook_sizes"].tolist())
         usage.frames = int(counts["frames"])
         flat, ids, frame_counts = counts["counts"], counts["frame_ids"], counts["frame_counts"]
-        ends = np.cumsum([0, *usage.codebook_sizes])
+        ends = np.cumsum([0, *(count.size for count in usage.counts)])
         shapes = (flat.shape, ids.shape, frame_counts.shape)
         if shapes != ((int(ends[-1]),), (len(frame_counts), len(usage._words)), (len(ids),)):
             raise ValueError(f"code counts of sizes {usage.codebook_sizes} have shapes {shapes}")
         usage.counts = [
             flat[start:end].astype(np.int64) for start, end in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)
         ]
-        totals = {int(count.sum()) for count in usage.counts} | ({int(frame_counts.sum())} if usage.counts else set())
+        totals = {int(count.sum()) for count in usage.counts}
+        totals |= {int(frame_counts.sum())} if usage.codebook_sizes else set()
         if totals - {usage.frames} or bool((flat < 0).any()) or bool((frame_counts < 1).any()):
             raise ValueError(f"code counts do not add up to {usage.frames} frames: {sorted(totals)}")
         usage._gather(ids.astype(np.int64), frame_counts.astype(np.int64))
@@ -149,7 +157,8 @@ class CodeUsage:
         """Share of each quantizer's codes that occurred at least once, (quantizers,), 0..1."""
         if self._empty:
             return None
-        return np.array([np.count_nonzero(count) / count.size for count in self.counts])
+        used = [len(counts) / size for counts, size in zip(self._occurrences(), self.codebook_sizes, strict=True)]
+        return self._without_unseen(used)
 
     @property
     def distinct_frames(self) -> int:
@@ -172,7 +181,7 @@ class CodeUsage:
         """Entropy of each quantizer's codes in bits, (quantizers,), 0..log2(size); see `entropy_bits`."""
         if self._empty:
             return None
-        return np.array([entropy_bits(count) for count in self.counts])
+        return self._without_unseen([entropy_bits(counts) for counts in self._occurrences()])
 
     @property
     def normalized_entropy(self) -> Floats | None:
@@ -193,9 +202,11 @@ class CodeUsage:
         """Bit/s under an ideal static entropy code per quantizer: sum of entropies x `frame_rate` (Hz).
 
         No dependence between quantizers or frames is used and the code tables are free: at most the nominal bit rate.
+        None too where an entropy is NaN.
         """
         entropy = self.entropy
-        return None if entropy is None else float(entropy.sum()) * frame_rate
+        total = None if entropy is None else _known(entropy.sum())
+        return None if total is None else total * frame_rate
 
     @property
     def frame_entropy(self) -> float | None:
@@ -213,20 +224,33 @@ class CodeUsage:
 
         frames_counted; utilization (mean over quantizers); frame_utilization; entropy (bits/frame, sum over
         quantizers); normalized_entropy (that sum / nominal bits per frame, None if those are 0); perplexity (mean);
-        entropy_bitrate (bit/s, None where `frame_rate` in Hz is None).
+        entropy_bitrate (bit/s, None where `frame_rate` in Hz is None). None too where it is NaN for a quantizer.
         """
         utilization, entropy, perplexity = self.utilization, self.entropy, self.perplexity
-        total = None if entropy is None else float(entropy.sum())
+        total = None if entropy is None else _known(entropy.sum())
         bits = self.bits_per_frame
         return {
             "frames_counted": self.frames,
-            "utilization": None if utilization is None else float(utilization.mean()),
+            "utilization": None if utilization is None else _known(utilization.mean()),
             "frame_utilization": self.frame_utilization,
             "entropy": total,
             "normalized_entropy": None if total is None or bits == 0 else total / bits,
-            "perplexity": None if perplexity is None else float(perplexity.mean()),
+            "perplexity": None if perplexity is None else _known(perplexity.mean()),
             "entropy_bitrate": None if frame_rate is None else self.entropy_bitrate(frame_rate),
         }
+
+    def _occurrences(self) -> list[Ints]:
+        """How often each code that occurred did, one array a quantizer."""
+        if self.counts:
+            return [count[count > 0] for count in self.counts]
+        self._fold()
+        rows = frame_codes(self._frame_ids, self.codebook_sizes, self._words)
+        return [tally(row, self._frame_counts) for row in rows]
+
+    def _without_unseen(self, values: list[float]) -> Floats:
+        """One value a quantizer, NaN where there are too many codes to judge them by as few frames."""
+        hidden = [size > max(MAX_COUNTED, self.frames) for size in self.codebook_sizes]
+        return np.where(hidden, np.nan, values)
 
     def _gather(self, ids: Ints, counts: Ints) -> None:
         """Put frames (n, words) seen `counts` (n,) times aside for the next fold."""
@@ -250,22 +274,6 @@ class CodeUsage:
             self._frame_ids, self._frame_counts = ids[starts], np.add.reduceat(counts[order], starts)
 
 
-def _words(sizes: Sequence[int]) -> list[range]:
-    """Runs of quantizers whose sizes multiply to at most 2**63, so that each run's codes fit one int64."""
-    words: list[range] = []
-    start, product = 0, 1
-    for index, size in enumerate(sizes):
-        if product * size > 2**63:
-            words.append(range(start, index))
-            start, product = index, 1
-        product *= size
-    return [*words, range(start, len(sizes))] if sizes else []
-
-
-def _frame_ids(codes: Ints, sizes: Sequence[int], words: Sequence[range]) -> Ints:
-    """Whole frames of `codes` (quantizers, frames) as mixed-radix numbers (frames, words)."""
-    ids = np.zeros((codes.shape[1], len(words)), np.int64)
-    for word, quantizers in enumerate(words):
-        for quantizer in quantizers:
-            ids[:, word] = ids[:, word] * sizes[quantizer] + codes[quantizer]
-    return ids
+def _known(value: float) -> float | None:
+    """A plain float; None for NaN."""
+    return None if math.isnan(value) else float(value)

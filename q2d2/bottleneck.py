@@ -16,7 +16,11 @@ from q2d2.registry import Registry
 BOTTLENECKS = Registry(
     "bottleneck",
     group="q2d2.bottlenecks",
-    entries={"null": "q2d2.bottleneck:NullBottleneck", "q2d2": "q2d2.quantizer:Q2D2"},
+    entries={
+        "null": "q2d2.bottleneck:NullBottleneck",
+        "q2d2": "q2d2.quantizer:Q2D2",
+        "lattice": "q2d2.lattice_quantizer:LatticeQuantizer",
+    },
 )
 
 

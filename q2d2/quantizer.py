@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Literal, Self, get_args
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from q2d2.bottleneck import Bottleneck, BottleneckOutput
-from q2d2.projection import fit_projections
+from q2d2.snapping import SPAN_MARGIN, Gradient, SnappingBottleneck
 from q2d2.tilings import Tiling, build_tiling
 
-Gradient = Literal["unit", "published"]
-
-# tanh only reaches +-1 at infinity; the published margin lets finite inputs reach the border points.
-SPAN_MARGIN = 1e-3
+__all__ = ["Q2D2", "SPAN_MARGIN", "Gradient"]
 
 
-class Q2D2(Bottleneck):
+class Q2D2(SnappingBottleneck):
     """Project to d channels, tanh, scale, snap each pair of channels to its tiling, project back.
 
     Codes are one index per pair, numbered as the tiling numbers its points. There is no auxiliary loss.
@@ -38,9 +33,6 @@ class Q2D2(Bottleneck):
             another shape.
     """
 
-    is_product = True
-    half_spans: Tensor
-
     def __init__(
         self,
         dim: int,
@@ -48,48 +40,14 @@ class Q2D2(Bottleneck):
         levels: Sequence[int] = (9, 9, 7, 7, 7, 7),
         gradient: Gradient = "unit",
     ) -> None:
-        super().__init__(dim)
         if len(levels) < 2 or len(levels) % 2:
             raise ValueError(f"levels {list(levels)}: Q2D2 pairs channels, so it needs an even number of levels")
-        if gradient not in get_args(Gradient):
-            raise ValueError(f"gradient {gradient!r}: expected one of {', '.join(get_args(Gradient))}")
+        # Before the frame, so that a bad level is named rather than computed with.
+        tilings = [build_tiling(tiling, lx, ly) for lx, ly in zip(levels[::2], levels[1::2], strict=True)]
+        super().__init__(dim, levels, gradient)
         self.levels = tuple(levels)
-        self.gradient = gradient
-        self.tilings = nn.ModuleList(
-            build_tiling(tiling, lx, ly) for lx, ly in zip(levels[::2], levels[1::2], strict=True)
-        )
-        self.codebook_sizes = tuple(grid.num_points for grid in self._grids())
-        self.project_in = nn.Linear(dim, len(levels))
-        self.project_out = nn.Linear(len(levels), dim)
-        self.register_buffer("half_spans", self._place_half_spans(), persistent=False)
-
-    def _grids(self) -> list[Tiling]:
-        return [grid for grid in self.tilings if isinstance(grid, Tiling)]
-
-    def fit(self, latents: Tensor) -> None:
-        fit_projections(self.project_in, self.project_out, latents)
-
-    def forward(self, latents: Tensor) -> BottleneckOutput:
-        with torch.autocast(latents.device.type, enabled=False):
-            unit = self._project_in(latents)
-            scaled = unit * (self.half_spans * (1 + SPAN_MARGIN))
-            points, codes = self._snap(scaled)
-            carrier = scaled if self.gradient == "unit" else unit
-            # x - x is exactly 0: the value stays that of the codes, where x + (points - x) would round.
-            quantized = self._project_out((points + (carrier - carrier.detach())) / self.half_spans)
-        return BottleneckOutput(quantized.to(latents.dtype), codes, quantized.new_zeros(()))
-
-    def encode(self, latents: Tensor) -> Tensor:
-        with torch.autocast(latents.device.type, enabled=False):
-            return self._snap(self._project_in(latents) * (self.half_spans * (1 + SPAN_MARGIN)))[1]
-
-    def decode(self, codes: Tensor) -> Tensor:
-        if codes.ndim != 3 or codes.shape[1] != len(self.tilings):
-            raise ValueError(f"codes {tuple(codes.shape)}: expected (batch, {len(self.tilings)}, frames)")
-        with torch.autocast(codes.device.type, enabled=False):
-            # Unlike points[codes], an embedding refuses negative codes.
-            pairs = [F.embedding(codes[:, j], grid.points) for j, grid in enumerate(self._grids())]
-            return self._project_out(torch.cat(pairs, dim=-1) / self.half_spans)
+        self.tilings = nn.ModuleList(tilings)
+        self.codebook_sizes = tuple(grid.num_points for grid in tilings)
 
     def frame_index(self, codes: Tensor) -> Tensor:
         """Codes (batch, pairs, frames) -> one index per frame (batch, frames) int64, as the published model has it.
@@ -108,27 +66,9 @@ class Q2D2(Bottleneck):
             for name, tensor in self.state_dict().items()
         }
 
-    def _place_half_spans(self) -> Tensor:
-        return torch.tensor([(level - 1) / 2 for level in self.levels])
+    def _sets(self) -> list[Tiling]:
+        return [grid for grid in self.tilings if isinstance(grid, Tiling)]
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        was_meta = self.half_spans.is_meta
-        super()._apply(fn, recurse)
-        if was_meta and not self.half_spans.is_meta:  # `to_empty` leaves the memory unset, and no state dict sets it
-            self.half_spans.copy_(self._place_half_spans())
-        return self
-
-    def _project_in(self, latents: Tensor) -> Tensor:
-        if latents.ndim != 3 or latents.shape[1] != self.dim:
-            raise ValueError(f"latents {tuple(latents.shape)}: expected (batch, {self.dim}, frames)")
-        return torch.tanh(self.project_in(latents.float().transpose(1, 2)))
-
-    def _project_out(self, snapped: Tensor) -> Tensor:
-        projected: Tensor = self.project_out(snapped)
-        return projected.transpose(1, 2)
-
-    def _snap(self, scaled: Tensor) -> tuple[Tensor, Tensor]:
-        """Scaled values (batch, frames, d) -> points likewise and codes (batch, d / 2, frames)."""
-        pairs = [grid.nearest(scaled[..., 2 * j : 2 * j + 2].detach()) for j, grid in enumerate(self._grids())]
-        points, codes = zip(*pairs, strict=True)
-        return torch.cat(points, dim=-1), torch.stack(codes, dim=1)
+    def _look_up(self, group: int, codes: Tensor) -> Tensor:
+        # Unlike points[codes], an embedding refuses negative codes.
+        return F.embedding(codes, self._sets()[group].points)

@@ -13,6 +13,9 @@ DIM = 12
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "null": ("null", {}),
     "q2d2": ("q2d2", {"tiling": "rhombic", "levels": [7, 7, 7, 7]}),
+    "lattice-a2": ("lattice", {"lattice": "a2", "levels": [7, 6, 5]}),
+    "lattice-d4": ("lattice", {"lattice": "d4", "levels": [6, 5]}),
+    "lattice-e8": ("lattice", {"lattice": "e8", "levels": [7]}),
     "fsq": ("fsq", {"levels": [8, 5, 5, 4]}),
     "vq": ("vq", {"codebook_size": 37}),
     "vq-projected": ("vq", {"codebook_size": 37, "codebook_dim": 5}),

@@ -110,6 +110,41 @@ def test_a_product_of_exactly_63_bits_does_not_overflow() -> None:
     assert usage.to_counts()["frame_ids"].tolist() == [[0], [2**63 - 1]]
 
 
+SMALL_BESIDE_HUGE = (5, 2**40, 7, 2**30, 3)  # two words: the first three, and the others
+
+
+def test_codebooks_too_large_for_a_table_are_counted_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = (7, 50, 3)
+    parts = [random_codes(sizes, frames, seed=frames) for frames in (40, 300, 17)]
+    table = usage_of(sizes, *parts)
+    monkeypatch.setattr(evalkit.codes, "MAX_COUNTED", 49)
+    sparse = usage_of(sizes, *parts)
+    assert sparse.counts == []
+    assert sparse.summary(75) == pytest.approx(table.summary(75), rel=1e-12)
+    np.testing.assert_array_equal(sparse.utilization, table.utilization)
+    np.testing.assert_allclose(sparse.entropy, table.entropy)
+    assert sparse.summary(75) == usage_of(sizes, *reversed(parts)).summary(75)
+
+
+def test_huge_codebooks_are_not_judged_by_few_frames(tmp_path: Path) -> None:
+    """Uniform codes of 2**40 would show an entropy of log2(frames) bits: a property of the sample."""
+    codes = random_codes(SMALL_BESIDE_HUGE, 500)
+    usage = usage_of(SMALL_BESIDE_HUGE, codes)
+    small = usage_of((5, 7, 3), codes[::2])
+    for name in ("utilization", "entropy", "perplexity", "normalized_entropy"):
+        values = getattr(usage, name)
+        np.testing.assert_array_equal(np.isnan(values), [False, True, False, True, False])
+        np.testing.assert_allclose(values[::2], getattr(small, name))
+    summary = usage.summary(75)
+    assert summary.pop("frames_counted") == summary["frame_utilization"] * 500 == usage.distinct_frames == 500
+    assert {name for name, value in summary.items() if value is None} == set(summary) - {"frame_utilization"}
+    np.savez(tmp_path / "codes.npz", **usage.to_counts())
+    with np.load(tmp_path / "codes.npz") as stored:
+        loaded = CodeUsage.from_counts(stored)
+    loaded.merge(usage)
+    assert same(loaded, usage_of(SMALL_BESIDE_HUGE, codes, codes))
+
+
 def test_any_order_and_any_split_count_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = (7, 5, 3)
     parts = [random_codes(sizes, frames, seed=frames) for frames in (1, 40, 0, 300, 17)]

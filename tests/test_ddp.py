@@ -45,7 +45,11 @@ def run_rank(rank: int, folder: Path) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     late = RVQ(DIM, codebook_size=20, num_quantizers=4, decay=0.5, dead_code_fraction=0.5)
     # Without DDP's copying of buffers from rank 0 nothing hides a codebook that learned from one rank only.
-    fixed = [build_bottleneck("q2d2", DIM, levels=[7, 7]), build_bottleneck("fsq", DIM, levels=[5, 5])]
+    fixed = [
+        build_bottleneck("q2d2", DIM, levels=[7, 7]),
+        build_bottleneck("fsq", DIM, levels=[5, 5]),
+        *(build_bottleneck("lattice", DIM, lattice=lattice, levels=[5]) for lattice in ("a2", "d4", "e8")),
+    ]
     model = DistributedDataParallel(Encoded(early, late, *fixed), broadcast_buffers=False)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     torch.manual_seed(100 + rank)  # ranks with random states of their own

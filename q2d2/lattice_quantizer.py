@@ -1,0 +1,45 @@
+"""Beyond the plane: groups of 2, 4 or 8 latent channels snapped to the lattice A2, D4 or E8; the frame is Q2D2's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from q2d2.lattices import Lattice
+from q2d2.snapping import Gradient, SnappingBottleneck
+
+
+class LatticeQuantizer(SnappingBottleneck):
+    """Project to d channels, tanh, scale to the box, snap each group of channels to its lattice, project back.
+
+    Codes are one index a group, numbered as the lattice numbers its points. No table of points is kept, so that a group
+    can have up to 2**63 of them. There is no auxiliary loss.
+
+    Args:
+        dim: channels of the latents.
+        lattice: "a2", "d4" or "e8", of 2, 4 or 8 channels (see `q2d2.lattices`).
+        levels: levels of each group, integers of at least 2 (a2: 3), at least one group; channels 0 .. n-1 form the
+            first group of n, and so on.
+        gradient: as `Q2D2`'s: "unit", or "published", which divides it by half the span (levels - 1) / 2.
+
+    Raises:
+        UnknownName: no such lattice.
+        ValueError: no levels or one out of range, an unknown gradient, or latents or codes of another shape.
+    """
+
+    def __init__(
+        self, dim: int, lattice: str = "d4", levels: Sequence[int] = (7, 7), gradient: Gradient = "unit"
+    ) -> None:
+        if len(levels) < 1:
+            raise ValueError("levels []: expected one integer a group of channels, at least one group")
+        lattices = tuple(Lattice(lattice, level) for level in levels)
+        super().__init__(dim, [each.levels for each in lattices for _ in range(each.channels)], gradient)
+        self.lattices = lattices
+        self.codebook_sizes = tuple(each.num_points for each in lattices)
+
+    def _sets(self) -> tuple[Lattice, ...]:
+        return self.lattices
+
+    def _look_up(self, group: int, codes: Tensor) -> Tensor:
+        return self.lattices[group].points(codes)
