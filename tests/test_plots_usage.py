@@ -148,3 +148,11 @@ def test_spread_separates_labels_and_keeps_their_order() -> None:
     assert crowded.max() <= 1.0
     assert min(np.diff(crowded)) >= 0.1 - 1e-9
     np.testing.assert_allclose(spread([0.5] * 5, 0.5, 0.0, 1.0), [0, 0.25, 0.5, 0.75, 1.0])
+
+
+def test_a_collapsed_codebook_is_a_point() -> None:
+    codes = pd.DataFrame({"system": "vq", "quantizer": 0, "code": range(4), "count": [9, 0, 0, 0]})
+    systems = pd.DataFrame({"system": ["vq"], "kind": ["codec"], "bottleneck": [None]})
+    (axes,) = plot_usage_curves(codes, systems).axes
+    assert axes.lines[0].get_marker() == "o"
+    assert axes.lines[0].get_xydata().tolist() == [[1, 1]]

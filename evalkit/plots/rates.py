@@ -105,7 +105,7 @@ def _draw_systems(axes: Axes, rows: pd.DataFrame, metric: str, system_looks: dic
         if np.isfinite([below, above]).all():
             error = [[max(below, 0)], [max(above, 0)]]
             axes.errorbar(rate, mean, yerr=error, color=look.color, capsize=2.5, linewidth=1, zorder=2, transform=where)
-        if np.isfinite(coded):
+        if np.isfinite(coded) and coded > 0:  # 0: a collapsed codebook, which has no place on the axis
             axes.plot([coded, rate], [mean, mean], color=look.color, linewidth=0.8, zorder=2, transform=where)
             hollow: dict[str, Any] = {"color": look.color, "markerfacecolor": "white", "markersize": 6.5}
             axes.plot(coded, mean, look.marker, zorder=3, transform=where, **hollow)

@@ -106,6 +106,7 @@ def plot_usage_curves(codes: pd.DataFrame, systems: pd.DataFrame) -> Figure:
                 share,
                 color=_shade(shades[quantizer]),
                 linestyle=LINES[quantizer % len(LINES)],
+                marker="o" if len(share) == 1 else "",  # a collapsed codebook is no line
                 label=f"quantizer {quantizer + 1}" if named else None,
             )
         for size in dict.fromkeys(len(values) for values in counts):
