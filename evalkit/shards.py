@@ -14,6 +14,8 @@ from evalkit.store import RunStore
 from q2d2.errors import UserError
 
 Item = TypeVar("Item")
+# Where a machine keeps things; what they are is compared by content.
+PLACES = ("root", "weights_root")
 
 
 class ShardError(UserError, ValueError):
@@ -86,9 +88,13 @@ def refuse_another_experiment(experiment: Experiment, folder: Path) -> None:
 
 
 def _difference(one: Any, other: Any, key: str = "") -> str:
-    """The first place in which two experiments in plain values differ, as "data.test.limit 6 and 8"; else empty."""
+    """The first place in which two experiments in plain values differ, as "data.test.limit 6 and 8"; else empty.
+
+    Folders of corpora and weights may differ.
+    """
     if isinstance(one, dict) and isinstance(other, dict):
-        parts = (_difference(one.get(name), other.get(name), f"{key}.{name}") for name in {**one, **other})
+        names = [name for name in {**one, **other} if name not in PLACES]
+        parts = (_difference(one.get(name), other.get(name), f"{key}.{name}") for name in names)
         return next(filter(None, parts), "")
     same = json.loads(json.dumps(one)) == json.loads(json.dumps(other))
     return "" if same else f"{key.removeprefix('.')} {json.dumps(one)} and {json.dumps(other)}"

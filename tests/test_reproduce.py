@@ -271,6 +271,13 @@ class TestShards:
         complaint = evalkit(*shard, "--set", "data.test.limit=4").complaint
         assert "was begun with other settings: data.test.limit 3 and 4." in complaint
 
+    def test_machines_may_keep_their_weights_elsewhere(self, experiment: Path, tmp_path: Path) -> None:
+        (tmp_path / "elsewhere").mkdir()
+        for number, more in ((1, []), (2, ["--weights-root", tmp_path / "elsewhere"])):
+            shard = ["--out", tmp_path / "run", "--workers", 1, "--shard", f"{number}/2", *more]
+            assert evalkit("run", experiment, *shard).status == 0
+        assert evalkit("merge", tmp_path / "run", "--workers", 1).status == 0
+
     @pytest.mark.parametrize("given", ["0/2", "3/2", "1", "1/0", "a/b"])
     def test_no_such_part(self, experiment: Path, given: str) -> None:
         assert "expected I/N with I in 1..N" in evalkit("run", experiment, "--shard", given).complaint
