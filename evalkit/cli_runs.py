@@ -161,6 +161,9 @@ def _run(
     plan = make_plan(experiment, out or Path("runs") / experiment.name, part)
     plan.evaluation.require(require or [])
     show_plan(plan, console)
+    for metric, reason in plan.evaluation.unavailable.items():  # not in show_plan: training loads no metrics
+        text = reason if reason.startswith(metric) else f"{metric}: {reason}"
+        console.print(f"unavailable {text}", markup=False, highlight=False, soft_wrap=True)
     if dry_run:
         return
 

@@ -296,8 +296,6 @@ def show_plan(plan: Plan, console: Console) -> None:
             missing.setdefault(system.missing, []).append(system.name)
     for reason, names in missing.items():
         line(f"[yellow]unavailable[/] {', '.join(names)}: {escape(reason)}")
-    for metric, reason in plan.evaluation.unavailable.items():
-        line(f"[yellow]unavailable[/] {escape(reason if reason.startswith(metric) else f'{metric}: {reason}')}")
 
 
 def _size(backbone: CodecConfig) -> str:
