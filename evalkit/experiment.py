@@ -6,10 +6,10 @@ from collections.abc import Container, Sequence
 from importlib.resources import files
 from itertools import chain, count
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from evalkit.papers import paper_names, read_paper
 from q2d2.errors import UserError, did_you_mean
@@ -206,7 +206,7 @@ class Experiment(_Strict):
 
     def resolved(self) -> dict[str, Any]:
         """Plain values for JSON, enough to run again."""
-        return TypeAdapter(Experiment).dump_python(self, mode="json")
+        return self.model_dump(mode="json")
 
 
 def built_in_experiments() -> list[str]:
@@ -224,16 +224,30 @@ def load_experiment(source: str, overrides: Sequence[str] = ()) -> Experiment:
     Raises:
         ExperimentError: not found, not YAML, an unknown key, or a value out of range.
     """
-    values = _read_yaml(source)
+    assignments = [parse_override(override) for override in overrides]
+    return build_experiment(read_values(source), assignments, f"experiment {source}")
+
+
+def build_experiment(values: dict[str, Any], assignments: Sequence[Assignment], where: str) -> Experiment:
+    """Set keys of an experiment's plain values, which are changed in place, and validate them.
+
+    Args:
+        values: as an experiment file has them.
+        assignments: dotted keys and their values.
+        where: what it is, for messages: "experiment tiny".
+
+    Raises:
+        ExperimentError: an unknown key, or a value out of range.
+    """
     # The recipe comes first, so that a single one of its losses can be set.
-    for override in sorted(overrides, key=lambda text: not text.startswith("train.recipe=")):
-        if isinstance(train := values.get("train") or {}, dict) and override.startswith("train.losses."):
-            values["train"] = _over_recipe(source, train)
-        _apply(values, override)
+    for assignment in sorted(assignments, key=lambda assignment: assignment.key != "train.recipe"):
+        if isinstance(train := values.get("train") or {}, dict) and assignment.key.startswith("train.losses."):
+            values["train"] = _over_recipe(where, train)
+        assign(values, assignment)
     try:
         return Experiment.model_validate(values)
     except ValidationError as error:
-        raise ExperimentError(f"experiment {source}: " + "; ".join(map(_describe, error.errors()))) from error
+        raise ExperimentError(f"{where}: " + "; ".join(map(_describe, error.errors()))) from error
 
 
 def with_decoded(experiment: Experiment, given: str) -> Experiment:
@@ -274,14 +288,19 @@ def _free_name(name: str, taken: Container[str]) -> str:
     return next(each for each in chain([name], numbered) if each not in taken)
 
 
-def _over_recipe(source: str, train: dict[str, Any]) -> dict[str, Any]:
+def _over_recipe(where: str, train: dict[str, Any]) -> dict[str, Any]:
     try:
         return recipe_values(train)
     except ValueError as error:
-        raise ExperimentError(f"experiment {source}: {error}") from error
+        raise ExperimentError(f"{where}: {error}") from error
 
 
-def _read_yaml(source: str) -> dict[str, Any]:
+def read_values(source: str) -> dict[str, Any]:
+    """The plain values of a built-in experiment or a YAML file, not validated.
+
+    Raises:
+        ExperimentError: not found, or not YAML with keys.
+    """
     path = Path(source)
     if path.suffix in (".yaml", ".yml") or path.is_file():
         try:
@@ -307,32 +326,53 @@ def _read_yaml(source: str) -> dict[str, Any]:
     return values
 
 
-def _apply(values: dict[str, Any], override: str) -> None:
+class Assignment(NamedTuple):
+    """A dotted key, its value, and how it was given, for messages."""
+
+    key: str
+    value: Any
+    given: str
+
+
+def parse_override(override: str) -> Assignment:
+    """Of "train.steps=200", the value in YAML.
+
+    Raises:
+        ExperimentError: it is not such a text.
+    """
     key, separator, text = override.partition("=")
-    *parents, last = key.split(".")
-    if not separator or not all([*parents, last]):
+    if not separator or not all(key.split(".")):
         raise ExperimentError(f"--set {override!r}: expected key=value, for instance train.steps=200")
     try:
-        value = yaml.safe_load(text)
+        return Assignment(key, yaml.safe_load(text), f"--set {override!r}")
     except yaml.YAMLError as error:
         raise ExperimentError(f"--set {override!r}: the value is not valid YAML") from error
+
+
+def assign(values: dict[str, Any], assignment: Assignment) -> None:
+    """Set one key of plain values, making the mappings above it.
+
+    Raises:
+        ExperimentError: a part of the key names a single value, or no entry of a list.
+    """
+    *parents, last = assignment.key.split(".")
     target: Any = values
     for parent in parents:
-        place = _place(target, parent, override)
+        place = _place(target, parent, assignment)
         if isinstance(target, dict) and target.get(place) is None:
             target[place] = {}
         target = target[place]
         if not isinstance(target, dict | list):
-            raise ExperimentError(f"--set {override!r}: {parent!r} holds a single value, not keys")
-    target[_place(target, last, override)] = value
+            raise ExperimentError(f"{assignment.given}: {parent!r} holds a single value, not keys")
+    target[_place(target, last, assignment)] = assignment.value
 
 
-def _place(target: dict[str, Any] | list[Any], part: str, override: str) -> Any:
+def _place(target: dict[str, Any] | list[Any], part: str, assignment: Assignment) -> Any:
     """`part` of a dotted key as a key of a mapping, or as the number of a list's entry, counted from 0."""
     if isinstance(target, dict):
         return part
     if not part.isdecimal() or int(part) >= len(target):
-        raise ExperimentError(f"--set {override!r}: {part!r} is no entry of a list of {len(target)}, counted from 0")
+        raise ExperimentError(f"{assignment.given}: {part!r} is no entry of a list of {len(target)}, counted from 0")
     return int(part)
 
 

@@ -165,14 +165,20 @@ def _wholly_unavailable(utterances: pd.DataFrame, column: str) -> dict[str, str]
     return dict(zip(first[column], first["detail"], strict=True))
 
 
-def write_outputs(evaluation: Evaluation, store: RunStore, scored: Sequence[ScoredSystem]) -> RunResult:
-    """Write rows, tables and plots of `scored`, systems in the order of the tables."""
+def write_rows(store: RunStore, scored: Sequence[ScoredSystem]) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Write utterances.parquet, systems.parquet and codes.parquet; return their rows."""
     utterances = pd.DataFrame(_utterance_rows(scored), columns=list(UTTERANCE_COLUMNS))
     utterances["value"] = utterances["value"].astype("float64")
     systems = pd.DataFrame([system.row for system in scored])
     codes = pd.DataFrame(_code_rows(scored), columns=["system", "quantizer", "code", "count"])
     for name, frame in (("utterances", utterances), ("systems", systems), ("codes", codes)):
         store.write_frame(frame, name)
+    return utterances, systems, codes
+
+
+def write_outputs(evaluation: Evaluation, store: RunStore, scored: Sequence[ScoredSystem]) -> RunResult:
+    """Write rows, tables and plots of `scored`, systems in the order of the tables."""
+    utterances, systems, codes = write_rows(store, scored)
     folder, baseline = evaluation.folder, evaluation.baseline
     notes = [*evaluation.notes, *pair_notes(utterances)]
     tables = write_tables(utterances, systems, folder / "tables", evaluation.title, notes, baseline)

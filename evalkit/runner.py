@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,7 +25,7 @@ from evalkit.systems import Audio, CodecSystem, System, UnavailableSystem, ancho
 from evalkit.training import train_system
 from q2d2.audio import AudioError, read_audio
 from q2d2.checkpoints import load_codec, read_description
-from q2d2.training.loop import denormals_flushed
+from q2d2.training.loop import Watch, denormals_flushed
 
 
 @denormals_flushed()  # as in training: a call that trains and a later one that only scores must compute alike
@@ -40,27 +41,54 @@ def run(plan: Plan, console: Console, device: torch.device, scorer: Scorer) -> R
     Raises:
         TrainingError, StoreError, CheckpointError, OSError: what was computed before is kept.
     """
-    evaluation = plan.evaluation
     with RunStore(plan.folder) as store:
-        description = evaluation.describe() | _describe(plan)
-        store.write_run(description)
-        done: list[ScoredSystem] = []
-        for planned in (*anchors(plan.test_rate), *plan.systems):
-            system, described = _open(plan, planned, device) if isinstance(planned, Planned) else (planned, None)
-            on = _evaluation_of(plan.evaluation, planned)
-            records = evaluate(on, store, system, scorer, console)
-            works = any(score.status == "ok" for record in records for score in record.scores)
-            speed = _measure_speed(plan, store, system) if isinstance(system, CodecSystem) and works else None
-            done.append(scored_system(on, system, records, described, speed))
-        weights = {system.name: system.row["checkpoint_sha256"] for system in done}
-        store.write_run(description | {"weights_sha256": {name: sha for name, sha in weights.items() if sha}})
-        return write_outputs(evaluation, store, done)
+        done = score_systems(plan, store, (*anchors(plan.test_rate), *plan.systems), console, device, scorer)
+        return write_outputs(plan.evaluation, store, done)
 
 
-def _open(plan: Plan, planned: Planned, device: torch.device) -> tuple[System, dict[str, Any] | None]:
+@denormals_flushed()
+def score_systems(
+    plan: Plan,
+    store: RunStore,
+    systems: Sequence[System | Planned],
+    console: Console,
+    device: torch.device,
+    scorer: Scorer,
+    watch: Watch | None = None,
+) -> list[ScoredSystem]:
+    """Train or load each of `systems`, score it, and note in run.json what was run.
+
+    Args:
+        plan: of the run.
+        store: its folder, open.
+        systems: those of the plan, and known-answer systems.
+        console, device, scorer: as in `run`.
+        watch: as in `q2d2.training.loop.train`, which then draws no progress bar.
+
+    Raises:
+        TrainingError, StoreError, CheckpointError, OSError: what was computed before is kept.
+    """
+    description = plan.evaluation.describe() | _describe(plan)
+    store.write_run(description)
+    done: list[ScoredSystem] = []
+    for planned in systems:
+        system, described = _open(plan, planned, device, watch) if isinstance(planned, Planned) else (planned, None)
+        on = _evaluation_of(plan.evaluation, planned)
+        records = evaluate(on, store, system, scorer, console)
+        works = any(score.status == "ok" for record in records for score in record.scores)
+        speed = _measure_speed(plan, store, system) if isinstance(system, CodecSystem) and works else None
+        done.append(scored_system(on, system, records, described, speed))
+    weights = {system.name: system.row["checkpoint_sha256"] for system in done}
+    store.write_run(description | {"weights_sha256": {name: sha for name, sha in weights.items() if sha}})
+    return done
+
+
+def _open(
+    plan: Plan, planned: Planned, device: torch.device, watch: Watch | None
+) -> tuple[System, dict[str, Any] | None]:
     """The system itself, trained first where it has to be, and its checkpoint's description if it has one."""
     if isinstance(planned, PlannedBottleneck):
-        folder = planned.checkpoint or train_system(plan, planned, device.type)
+        folder = planned.checkpoint or train_system(plan, planned, device.type, watch)
         described = read_description(folder)
         return CodecSystem.of_ours(planned.name, load_codec(folder), device, described["weights_sha256"]), described
     if isinstance(planned, PlannedFolder):

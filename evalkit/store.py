@@ -37,6 +37,10 @@ class StoreError(UserError, RuntimeError):
     """The run's folder cannot be used; the message says why and what to do."""
 
 
+class RunInUse(StoreError):
+    """Another process is at work in the run's folder."""
+
+
 @dataclass(frozen=True)
 class UtteranceRecord:
     """Everything kept of one utterance through one system.
@@ -91,7 +95,8 @@ class RunStore:
         folder: made if missing.
 
     Raises:
-        StoreError: another process holds the folder, or the journal is damaged or of another schema version.
+        RunInUse: another process holds the folder.
+        StoreError: the journal is damaged or of another schema version.
         OSError: the folder cannot be made or written.
     """
 
@@ -105,7 +110,7 @@ class RunStore:
             fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError) as error:
             self._lock.close()
-            raise StoreError(f"{folder} is in use by another run; wait for it or choose another --out") from error
+            raise RunInUse(f"{folder} is in use by another run; wait for it or choose another --out") from error
         self._journal = folder / "journal.jsonl"
         self._records: dict[tuple[str, str, str], UtteranceRecord] = {}
         self._speeds: dict[tuple[str, str], dict[str, Any]] = {}

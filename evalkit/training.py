@@ -9,10 +9,10 @@ from evalkit.environment import code_version
 from evalkit.plan import Plan
 from evalkit.planned import PlannedBottleneck
 from evalkit.speed import hardware_fingerprint
-from q2d2.training.loop import train
+from q2d2.training.loop import Watch, train
 
 
-def train_system(plan: Plan, system: PlannedBottleneck, device: str) -> Path:
+def train_system(plan: Plan, system: PlannedBottleneck, device: str, watch: Watch | None = None) -> Path:
     """Train `system`, or go on with it; returns the folder of its checkpoint.
 
     Its log is copied to training/NAME.csv of the run.
@@ -21,13 +21,14 @@ def train_system(plan: Plan, system: PlannedBottleneck, device: str) -> Path:
         plan: of the run.
         system: one without a checkpoint.
         device: "auto", "cpu" or "cuda".
+        watch: as in q2d2.training.loop.train.
 
     Raises:
         Stopped, TrainingError, UnreadableCorpus, CheckpointError: as q2d2.training.loop.train.
     """
     folder = train(
         system.backbone, system.bottleneck, plan.train_manifest, plan.experiment.train,
-        plan.folder / "checkpoints" / system.name, name=system.name, device=device,
+        plan.folder / "checkpoints" / system.name, name=system.name, device=device, watch=watch,
         metadata={
             "corpora": [f"{corpus.name}/{corpus.part}: {corpus.coverage}" for corpus in plan.train],
             "version": code_version(),

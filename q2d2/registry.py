@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.metadata
 from collections.abc import Mapping
@@ -31,8 +32,7 @@ class Registry:
         self._entries = dict(entries)
 
     def _targets(self) -> dict[str, str]:
-        installed = {entry.name: entry.value for entry in importlib.metadata.entry_points(group=self.group)}
-        return {**installed, **self._entries}
+        return {**_installed(self.group), **self._entries}
 
     def names(self) -> list[str]:
         """All known names: built-in in their order, then installed ones sorted."""
@@ -58,3 +58,9 @@ class Registry:
         """
         module, _, attribute = self.require(name).partition(":")
         return getattr(importlib.import_module(module), attribute)
+
+
+@functools.cache
+def _installed(group: str) -> dict[str, str]:
+    """Entry points of `group`; kept, as reading the metadata of all installed packages takes milliseconds."""
+    return {entry.name: entry.value for entry in importlib.metadata.entry_points(group=group)}

@@ -28,17 +28,25 @@ class TrainingLog:
         columns: names of the losses that some row has; a row without one of them leaves its place empty.
         first_step, steps: range of the run, for the bar.
         enabled: False on all ranks but the first.
+        quiet: show nothing.
     """
 
     def __init__(
-        self, folder: Path, name: str, columns: StepLosses[None], first_step: int, steps: int, enabled: bool = True
+        self,
+        folder: Path,
+        name: str,
+        columns: StepLosses[None],
+        first_step: int,
+        steps: int,
+        enabled: bool = True,
+        quiet: bool = False,
     ) -> None:
         self.enabled = enabled
         if not enabled:
             return
         taught = map(DISCRIMINATOR.format, columns.discriminators)
         self.columns = ["step", *columns.codec, "total", *taught, "learning_rate", "seconds"]
-        self.console = Console(stderr=True)
+        self.console = Console(stderr=True, quiet=quiet)
         self.path = folder / "log.csv"
         self._drop_rows_from(first_step)
         self.tensorboard = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,9 @@ from q2d2.training.processes import gather, launch, others_may_fail, require_equ
 from q2d2.training.segments import SegmentDataset, StepSampler, segment_loader
 from q2d2.training.state import STATE, TrainingError, check_same, load_state, save_state
 from q2d2.training.steps import StepLosses, Stepper
+
+# Called after each logged row with the number of steps done and the codec's losses.
+Watch = Callable[[int, Mapping[str, float]], None]
 
 
 @contextmanager
@@ -61,6 +64,7 @@ def train(
     name: str = "codec",
     device: str = "auto",
     metadata: dict[str, Any] | None = None,
+    watch: Watch | None = None,
 ) -> Path:
     """Train a codec, or go on where an earlier call in the same folder stopped.
 
@@ -75,6 +79,8 @@ def train(
         name: shown in the progress bar.
         device: "auto", "cpu", "cuda".
         metadata: noted in the checkpoint beside the settings.
+        watch: told of each logged row in place of a progress bar; what it raises ends the training, which a later call
+            goes on with.
 
     Returns:
         The folder, which holds a checkpoint for `q2d2.checkpoints.load_codec`.
@@ -135,7 +141,15 @@ def train(
     finite = torch.ones((), dtype=torch.bool, device=fabric.device)
     with (
         others_may_fail(fabric, kept),
-        TrainingLog(folder, name, _columns(config, judges), first_step, config.steps, fabric.is_global_zero) as log,
+        TrainingLog(
+            folder,
+            name,
+            _columns(config, judges),
+            first_step,
+            config.steps,
+            fabric.is_global_zero,
+            quiet=watch is not None,
+        ) as log,
         Preemption() as preemption,
     ):
         on_gpu = fabric.device.type == "cuda"
@@ -171,6 +185,8 @@ def train(
                 rate = (done - first_step) / (seconds - seconds_before)
                 if done % config.log_every == 0 or done == config.steps:
                     log.row(done, values, learning_rate, seconds, rate)
+                    if watch is not None and fabric.is_global_zero:
+                        watch(done, values.codec)
                 if saving:
                     require_equal(fabric, state_tensors(codec), f"{name}: weights and codebooks after step {done}")
                     if fabric.is_global_zero:

@@ -1,0 +1,1 @@
+"""Many trainings as one question: points of a space as trials, run anywhere, compared at equal rate."""

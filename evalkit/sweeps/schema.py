@@ -1,0 +1,273 @@
+"""The schema of a sweep file: which points of an experiment's keys are tried, with which seeds, on what conditions."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from evalkit.experiment import built_in_experiments
+from evalkit.sweeps.families import FAMILIES
+from q2d2.errors import UserError, did_you_mean
+
+BUILT_IN = files("evalkit") / "sweeps" / "builtin"
+# What a constraint may name, and what it is.
+QUANTITIES = {"bits_per_frame": "nominal bits of a frame", "bitrate": "nominal bit/s"}
+COMPARISONS = {"<=": lambda a, b: a <= b, ">=": lambda a, b: a >= b, "<": lambda a, b: a < b, ">": lambda a, b: a > b}
+
+
+class SweepError(UserError, ValueError):
+    """A sweep that cannot be read, is not valid or has no points; the message names the file, the key, the way out."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Draw(_Strict):
+    """How a random block draws one key: exactly one of the four, ends included.
+
+    Attributes:
+        uniform, log_uniform: two real numbers, low and high.
+        integer: two integers, low and high.
+        choice: any values, each as likely.
+    """
+
+    uniform: tuple[float, float] | None = None
+    log_uniform: tuple[float, float] | None = None
+    integer: tuple[int, int] | None = None
+    choice: list[Any] | None = None
+
+    def model_post_init(self, context: Any) -> None:
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        if len(given) != 1:
+            raise ValueError("give one of uniform, log_uniform, integer, choice")
+        ((kind, value),) = given.items()
+        if kind == "choice":
+            if not value:
+                raise ValueError("choice needs at least one value")
+            return
+        low, high = value
+        if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+            raise ValueError(f"{kind} {list(value)}: expected two numbers, the lower one first")
+        if kind == "log_uniform" and low <= 0:
+            raise ValueError(f"log_uniform {list(value)}: expected positive numbers")
+
+
+class Matched(_Strict):
+    """For each family the configuration nearest to each rate.
+
+    Attributes:
+        families: names, see `evalkit sweep nearest`.
+        bits_per_frame: target rates.
+        channels: of the bottleneck, where the family has a choice; one number, several, or {family: number}.
+        options: family -> further options of its bottleneck.
+    """
+
+    families: list[str] = Field(min_length=1)
+    bits_per_frame: list[float] = Field(min_length=1)
+    channels: int | list[int] | dict[str, int] = 6
+    options: dict[str, dict[str, Any]] = {}
+
+    @field_validator("families")
+    @classmethod
+    def _known(cls, families: list[str]) -> list[str]:
+        for name in families:
+            if name not in FAMILIES:
+                raise ValueError(f"no family {name!r}.{did_you_mean(name, FAMILIES)} Known: {', '.join(FAMILIES)}")
+        return families
+
+    def channels_of(self, family: str) -> list[int]:
+        """Numbers of channels to try for `family`."""
+        if isinstance(self.channels, dict):
+            return [self.channels.get(family, 6)]
+        return self.channels if isinstance(self.channels, list) else [self.channels]
+
+
+class Block(_Strict):
+    """Some points: exactly one of the first four, each over `set`.
+
+    Attributes:
+        grid: key -> values; every combination.
+        listed: `list` in a file: the points themselves.
+        random: key -> how it is drawn; `samples` points from `seed`.
+        matched: families of bottlenecks at equal rates.
+        set: keys that all points of the block share.
+        seeds: of training; None for the sweep's.
+    """
+
+    grid: dict[str, list[Any]] | None = None
+    listed: list[dict[str, Any]] | None = Field(default=None, alias="list")
+    random: dict[str, Draw] | None = None
+    matched: Matched | None = None
+    samples: int | None = Field(default=None, ge=1, le=1_000_000)
+    seed: int = Field(default=0, ge=0)
+    set: dict[str, Any] = {}
+    seeds: tuple[int, ...] | None = None
+
+    def model_post_init(self, context: Any) -> None:
+        if sum(part is not None for part in (self.grid, self.listed, self.random, self.matched)) != 1:
+            raise ValueError("give one of grid, list, random, matched")
+        if (self.random is None) != (self.samples is None):
+            raise ValueError("samples belongs to random: how many points are drawn")
+        for name, part in (("grid", self.grid), ("list", self.listed), ("random", self.random)):
+            if part is not None and not part:
+                raise ValueError(f"{name} is empty")
+        for key, values in (self.grid or {}).items():
+            if not values:
+                raise ValueError(f"grid.{key} has no values")
+
+
+class Sweep(_Strict):
+    """What is tried.
+
+    Attributes:
+        name: also names the sweep's folder.
+        title, notes: heading of its tables, and sentences under them.
+        experiment: every trial starts from it: a built-in name or a YAML file. Its systems are not used.
+        set: keys of the experiment, for all trials.
+        points: blocks, one after another. A key is one of the experiment ("train.learning_rate") or of the trial's
+            one system ("bottleneck", "bottleneck.levels", "codec.bitrate").
+        constraints: a point is left out unless all hold: {bits_per_frame: "20 ± 0.5"} or "<= 20".
+        seeds: of training, each for every point.
+        claims: claims that its results are held against, one of `evalkit.papers`; None for none.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    title: str = ""
+    notes: list[str] = []
+    experiment: str
+    set: dict[str, Any] = {}
+    points: list[Block] = Field(min_length=1)
+    constraints: dict[str, str] = {}
+    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    claims: str | None = None
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_differ(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) < len(seeds) or min(seeds) < 0:
+            raise ValueError(f"expected different integers from 0, got {list(seeds)}")
+        return seeds
+
+    @field_validator("constraints", mode="before")
+    @classmethod
+    def _as_text(cls, constraints: Any) -> Any:
+        return {k: str(v) for k, v in constraints.items()} if isinstance(constraints, dict) else constraints
+
+    @field_validator("constraints")
+    @classmethod
+    def _readable(cls, constraints: dict[str, str]) -> dict[str, str]:
+        for quantity, text in constraints.items():
+            if quantity not in QUANTITIES:
+                hint = did_you_mean(quantity, QUANTITIES)
+                raise ValueError(f"{quantity!r} cannot be constrained.{hint} Known: {', '.join(QUANTITIES)}")
+            Constraint.parse(quantity, text)
+        return constraints
+
+    @property
+    def limits(self) -> tuple[Constraint, ...]:
+        """The constraints, read."""
+        return tuple(Constraint.parse(quantity, text) for quantity, text in self.constraints.items())
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """A condition on one of QUANTITIES."""
+
+    quantity: str
+    relation: Literal["±", "<=", ">=", "<", ">"]
+    value: float
+    margin: float = 0.0
+
+    @classmethod
+    def parse(cls, quantity: str, text: str) -> Constraint:
+        """Of "20 ± 0.5" (also "20 +- 0.5"), "<= 20", ">= 12".
+
+        Raises:
+            ValueError: it is none of these.
+        """
+        number = r"(\d+\.?\d*(?:e[+-]?\d+)?)"
+        if match := re.fullmatch(rf"\s*{number}\s*(?:±|\+-|\+/-)\s*{number}\s*", text):
+            return cls(quantity, "±", float(match[1]), float(match[2]))
+        if match := re.fullmatch(rf"\s*(<=|>=|<|>)\s*{number}\s*", text):
+            return cls(quantity, match[1], float(match[2]))  # type: ignore[arg-type]
+        raise ValueError(f'{quantity}: {text!r} is no condition; expected one such as "20 ± 0.5", "<= 20", ">= 12"')
+
+    def holds(self, value: float) -> bool:
+        """Whether `value` of its quantity fulfils it; with ±, the ends are inside."""
+        if self.relation == "±":
+            return abs(value - self.value) <= self.margin + 1e-9
+        return bool(COMPARISONS[self.relation](value, self.value))
+
+
+def built_in_sweeps() -> list[str]:
+    """Names of the sweeps that ship with the package."""
+    return sorted(entry.name.removesuffix(".yaml") for entry in BUILT_IN.iterdir() if entry.name.endswith(".yaml"))
+
+
+def load_sweep(source: str, seeds: tuple[int, ...] | None = None) -> Sweep:
+    """Read a built-in sweep or a YAML file.
+
+    Args:
+        source: a built-in name, or the path of a YAML file.
+        seeds: in place of the file's own.
+
+    Raises:
+        SweepError: not found, not YAML, an unknown key, or a value out of range.
+    """
+    values = _read_yaml(source)
+    experiment = values.get("experiment")
+    if isinstance(experiment, str) and experiment not in built_in_experiments():
+        beside = Path(source).parent / experiment  # a file beside the sweep's own
+        if beside.is_file():
+            values["experiment"] = str(beside)
+    if seeds is not None:
+        values["seeds"] = seeds
+    try:
+        return Sweep.model_validate(values)
+    except ValidationError as error:
+        raise SweepError(f"sweep {source}: " + "; ".join(map(_describe, error.errors()))) from error
+
+
+def _read_yaml(source: str) -> dict[str, Any]:
+    path = Path(source)
+    try:
+        if path.suffix in (".yaml", ".yml") or path.is_file():
+            text = path.read_text(encoding="utf-8")
+        elif source in built_in_sweeps():
+            text = (BUILT_IN / f"{source}.yaml").read_text(encoding="utf-8")
+        else:
+            known = built_in_sweeps()
+            raise SweepError(
+                f"no sweep {source!r}.{did_you_mean(source, known)} Built in: {', '.join(known)}; "
+                "or give the path of a YAML file."
+            )
+        values = yaml.safe_load(text)
+    except OSError as error:
+        raise SweepError(f"sweep file {source} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise SweepError(f"sweep file {source} is not text in UTF-8") from error
+    except yaml.YAMLError as error:
+        raise SweepError(f"sweep {source} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise SweepError(f"sweep {source}: expected keys and values, found {type(values).__name__}")
+    return values
+
+
+def _describe(error: Any) -> str:
+    key = ".".join(str(part) for part in error["loc"])
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        models: dict[str, type[BaseModel]] = {"points": Block, "matched": Matched, "random": Draw}
+        inside = next((models[str(part)] for part in reversed(error["loc"][:-1]) if str(part) in models), Sweep)
+        known = [field.alias or name for name, field in inside.model_fields.items()]
+        return f"{key} is not a known key.{did_you_mean(str(error['loc'][-1]), known)} Known: {', '.join(known)}"
+    given = "" if error["type"] in ("missing", "value_error") else f" (given: {error['input']!r})"
+    return f"{key}: {message}{given}"

@@ -1,0 +1,234 @@
+"""Trials: one experiment with one system each, under an id that follows from what it is."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Any
+
+from evalkit.experiment import (
+    Assignment,
+    Experiment,
+    ExperimentError,
+    SystemSpec,
+    assign,
+    build_experiment,
+    read_values,
+)
+from evalkit.shards import PLACES
+from evalkit.sweeps.families import family_of
+from evalkit.sweeps.points import Point, points
+from evalkit.sweeps.schema import Constraint, Sweep, SweepError
+from q2d2.bottleneck import build_bottleneck
+from q2d2.codec import CodecConfig, codec_config
+from q2d2.registry import UnknownName
+
+# How a trial is called, and where things lie: neither changes its numbers.
+LABELS = ("name", "title", "notes")
+SEED = "train.seed"
+ID_LENGTH = 12
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training and its scores.
+
+    Attributes:
+        id: digest of its resolved experiment, in hexadecimal: same trial, same id, in any sweep, on any machine.
+        configuration: likewise without the seed: trials of one configuration differ by their seed alone.
+        label: of the configuration, such as "rhombic-7x6", for people; also the name of its system.
+        family: tiling, lattice or bottleneck; "codec" for anything else.
+        seed: of training.
+        values: the keys that its block varies.
+        target: bits per frame that it was asked for to be near; None where it was not.
+        bits_per_frame, bitrate: nominal; None where they are not known before it runs.
+        experiment: all of it; None where it is not valid.
+        problem: why it is not.
+    """
+
+    id: str
+    configuration: str
+    label: str
+    family: str
+    seed: int
+    values: Mapping[str, Any]
+    target: float | None
+    bits_per_frame: float | None
+    bitrate: float | None
+    experiment: Experiment | None
+    problem: str = ""
+
+    def describe(self) -> dict[str, Any]:
+        """Plain values for JSON, all but the experiment."""
+        return {
+            "id": self.id, "configuration": self.configuration, "label": self.label, "family": self.family,
+            "seed": self.seed, "values": dict(self.values), "target": self.target,
+            "bits_per_frame": self.bits_per_frame, "bitrate": self.bitrate,
+        }  # fmt: skip
+
+
+def expand(sweep: Sweep) -> list[Trial]:
+    """All trials of a sweep: the first seed of every point, then the second, so that a part is a whole comparison.
+
+    A point that is not valid, as one with an unknown tiling, is a trial with a problem; one that breaks a constraint is
+    left out; one that occurs twice is there once.
+
+    Raises:
+        SweepError: nothing is left, or a constraint is on a system that has no bottleneck.
+        ExperimentError: the experiment that the trials start from cannot be read.
+        FamilyError: a family has no configuration near a rate.
+    """
+    _check_keys(sweep)
+    base = read_values(sweep.experiment)
+    base.update(systems={}, baseline=None, paper=None, examples=0)
+    trials: dict[str, tuple[int, Trial]] = {}
+    expanded = 0
+    for point in points(sweep):
+        expanded += 1
+        for rank, trial in enumerate(_trials(point, base, sweep)):
+            trials.setdefault(trial.id, (rank, trial))
+    if not trials:
+        limits = "; ".join(f"{quantity}: {text}" for quantity, text in sweep.constraints.items())
+        raise SweepError(f"sweep {sweep.name}: none of {expanded:,} points fulfils its constraints ({limits})")
+    return [trial for _, trial in sorted(trials.values(), key=lambda entry: entry[0])]
+
+
+def _check_keys(sweep: Sweep) -> None:
+    """Refuse a key of `set` that the points vary anyway: it would silently have no effect."""
+    for point_keys in ({*(block.grid or {}), *(block.random or {})} for block in sweep.points):
+        if both := sorted(point_keys & {*sweep.set}):
+            raise SweepError(f"sweep {sweep.name}: {both[0]} is both set and varied; take one of them out")
+
+
+def _trials(point: Point, base: dict[str, Any], sweep: Sweep) -> Iterable[Trial]:
+    """The trials of a point, one a seed; none where it breaks a constraint."""
+    values = copy.deepcopy(base)
+    spec: dict[str, Any] = {}
+    assignments: list[Assignment] = []
+    problem = ""
+    try:
+        for key, value in point.values.items():
+            assignment = Assignment(key, copy.deepcopy(value), f"sweep {sweep.name}")
+            if key.split(".")[0] in SystemSpec.model_fields:
+                assign(spec, assignment)
+            else:
+                assignments.append(assignment)
+    except ExperimentError as error:
+        problem = str(error)
+    bottleneck = spec.get("bottleneck")
+    named = isinstance(bottleneck, dict) and isinstance(bottleneck.get("name"), str)
+    family = family_of(spec["bottleneck"]) if named else "codec"
+    label = _label(spec, point, named)
+    values |= {"name": sweep.name, "title": label, "notes": [], "systems": {label: spec}}
+    experiment: Experiment | None = None
+    rates: tuple[float | None, float | None] = (None, None)
+    try:
+        experiment = build_experiment(values, assignments, label)
+        rates = _rates(experiment, label)
+    except (ExperimentError, UnknownName) as error:
+        experiment, problem = None, problem or str(error)
+    if not problem and not _fulfils(sweep.limits, dict(zip(("bits_per_frame", "bitrate"), rates, strict=True)), label):
+        return
+    raw = {**values, "systems": [spec], "set": {a.key: a.value for a in assignments}} if experiment is None else None
+    for seed in point.seeds:
+        chosen = experiment and _with_seed(experiment, seed)
+        resolved = chosen.resolved() if chosen else {**(raw or {}), "train": {"seed": seed}}
+        configuration, trial = _digests(resolved)
+        yield Trial(
+            trial, configuration, label, family, seed, {key: point.values[key] for key in point.varied}, point.target,
+            *rates, chosen, problem,
+        )  # fmt: skip
+
+
+def _with_seed(experiment: Experiment, seed: int) -> Experiment:
+    return experiment.model_copy(update={"train": replace(experiment.train, seed=seed)})
+
+
+def _digests(resolved: dict[str, Any]) -> tuple[str, str]:
+    """Of a resolved experiment without its seed, and with it."""
+    plain = {key: value for key, value in resolved.items() if key not in LABELS}
+    systems = plain["systems"]
+    plain["systems"] = list(systems.values()) if isinstance(systems, dict) else systems
+    plain = _without_places(plain)
+    seed = plain["train"].pop("seed")
+    text = json.dumps(plain, sort_keys=True, default=str)
+    both = (text, f"{text} seed {seed}")
+    configuration, trial = (hashlib.sha256(each.encode()).hexdigest()[:ID_LENGTH] for each in both)
+    return configuration, trial
+
+
+def _without_places(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_places(inner) for key, inner in value.items() if key not in PLACES}
+    return [_without_places(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _rates(experiment: Experiment, label: str) -> tuple[float | None, float | None]:
+    """Nominal bits per frame and bit/s of a trial's bottleneck; None for a system of another kind.
+
+    Raises:
+        ExperimentError: the backbone or the bottleneck cannot be built.
+    """
+    bottleneck = experiment.systems[label].bottleneck
+    if bottleneck is None:
+        return None, None
+    try:
+        backbone = _backbone(experiment.backbone.size, json.dumps(experiment.backbone.changes, sort_keys=True))
+        bits = _bits(json.dumps(bottleneck, sort_keys=True), backbone.dimension)
+    except (ValueError, TypeError) as error:
+        raise ExperimentError(f"{label}: {error}") from error
+    return bits, bits * backbone.frame_rate
+
+
+@functools.cache
+def _backbone(size: str, changes: str) -> CodecConfig:
+    return codec_config(size, **json.loads(changes))
+
+
+@functools.cache
+def _bits(bottleneck: str, dimension: int) -> float:
+    options = json.loads(bottleneck)
+    return build_bottleneck(options.pop("name"), dimension, **options).bits_per_frame
+
+
+def _fulfils(limits: Sequence[Constraint], rates: Mapping[str, float | None], label: str) -> bool:
+    for limit in limits:
+        value = rates[limit.quantity]
+        if value is None:
+            raise SweepError(f"{label}: its {limit.quantity} is not known before it runs, so it cannot be constrained")
+        if not limit.holds(value):
+            return False
+    return True
+
+
+def _label(spec: Mapping[str, Any], point: Point, named: bool) -> str:
+    parts = [bottleneck_label(spec["bottleneck"])] if named else []
+    for key in point.varied:
+        root = key.split(".")[0]
+        if root == "bottleneck" and named:
+            continue
+        value = point.values[key]
+        plain = value.get("name", "system") if isinstance(value, dict) else value
+        text = "x".join(map(str, plain)) if isinstance(plain, list) else str(plain)
+        parts.append(text if root in SystemSpec.model_fields else f"{key.split('.')[-1]}-{text}")
+    safe = "_".join(parts) or "trial"
+    return (
+        "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in safe).lstrip(".-")[:100] or "trial"
+    )
+
+
+def bottleneck_label(bottleneck: Mapping[str, Any]) -> str:
+    """Family and size of a bottleneck, such as "rhombic-7x6", "d4-7-6", "rvq-2x784" or "vq-4096"."""
+    family, levels = family_of(bottleneck), bottleneck.get("levels")
+    if isinstance(levels, list):
+        runs = [(level, len(list(run))) for level, run in groupby(levels)]
+        return "-".join([family, *(str(level) if count == 1 else f"{level}x{count}" for level, count in runs)])
+    size, stages = bottleneck.get("codebook_size"), bottleneck.get("num_quantizers")
+    if size is not None and not isinstance(size, list):
+        return f"{family}-{stages}x{size}" if stages is not None else f"{family}-{size}"
+    return family

@@ -1,0 +1,105 @@
+"""What a worker does: one trial in its folder, resumed where an earlier worker left it."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+
+from evalkit.cache import Cache
+from evalkit.device import select_device
+from evalkit.outputs import write_rows
+from evalkit.plan import make_plan
+from evalkit.runner import score_systems
+from evalkit.scoring import Scorer
+from evalkit.store import RunInUse, RunStore
+from evalkit.sweeps.state import Heartbeat, Outcome
+from evalkit.sweeps.trials import Trial
+from q2d2.checkpoints import write_atomically
+from q2d2.errors import Stopped, UserError
+from q2d2.training.loop import Watch
+
+ERROR = "error.txt"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How trials are run.
+
+    Attributes:
+        folder: of the sweep.
+        device: "auto", "cpu" or "cuda".
+        time_limit: seconds that one metric may take for one utterance.
+        use_cache: keep scores in the cache of all runs.
+    """
+
+    folder: Path
+    device: str = "auto"
+    time_limit: float = 300.0
+    use_cache: bool = True
+
+
+def trial_folder(folder: Path, trial: str) -> Path:
+    """Where the trial with this id lies in a sweep's folder."""
+    return folder / "trials" / trial
+
+
+def run_trial(settings: Settings, trial: Trial, watch: Watch | None = None) -> Outcome:
+    """Train and score one trial, or go on with it; whatever fails in it is its outcome.
+
+    Args:
+        settings: of the sweep.
+        trial: to run.
+        watch: as in `q2d2.training.loop.train`.
+
+    Raises:
+        RunInUse: another worker is at it.
+        Stopped: SIGTERM came; what was trained is saved.
+    """
+    folder = trial_folder(settings.folder, trial.id)
+    beat = Heartbeat(folder)
+    try:
+        with RunStore(folder) as store, beat.beating():
+            write_atomically(folder / "trial.json", json.dumps(trial.describe(), indent=2) + "\n")
+            reason = _train_and_score(settings, trial, store, watch or _ignore)
+    except (RunInUse, Stopped):
+        raise
+    except (UserError, OSError) as error:
+        reason = " ".join(str(error).split())
+    except Exception as error:  # a defect in one trial must not take the others along
+        (folder / ERROR).write_text(traceback.format_exc(), encoding="utf-8")
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        reason = f"{text} ({ERROR} in its folder has the traceback)"
+    status: Literal["done", "failed"] = "failed" if reason else "done"
+    outcome = Outcome(status, reason, round(beat.seconds, 1), socket.gethostname(), time.time())
+    outcome.write(folder)
+    return outcome
+
+
+def _train_and_score(settings: Settings, trial: Trial, store: RunStore, watch: Watch) -> str:
+    """Leave the trial's rows in its folder; why it is not done, empty where it is."""
+    if trial.experiment is None:
+        return trial.problem
+    device = select_device(settings.device)
+    plan = make_plan(trial.experiment, store.folder)
+    cache = Cache.from_environment() if settings.use_cache else None
+    scorer = Scorer(plan.evaluation.protocol, cache, 1, device.type, settings.time_limit)
+    scored = score_systems(plan, store, plan.systems, Console(quiet=True), device, scorer, watch)
+    rows, _, _ = write_rows(store, scored)
+    lost = rows[rows["status"] == "failed"]
+    if lost.empty:
+        return ""
+    first = lost.iloc[0]
+    of = f"{first['metric']} of {first['utterance']}: {first['detail']}"
+    return f"{len(lost):,} of {len(rows):,} scores failed, the first: {of}"
+
+
+def _ignore(step: int, losses: Mapping[str, float]) -> None:
+    """Watch without a word: the sweep's own progress bar is enough."""
