@@ -20,7 +20,9 @@ from evalkit.plan import make_plan
 from evalkit.runner import score_systems
 from evalkit.scoring import Scorer
 from evalkit.store import RunInUse, RunStore
-from evalkit.sweeps.state import Heartbeat, Outcome
+from evalkit.sweeps.attempts import Busy
+from evalkit.sweeps.folder import trial_folder
+from evalkit.sweeps.state import Heartbeat, Outcome, read_state
 from evalkit.sweeps.trials import Trial
 from q2d2.checkpoints import write_atomically
 from q2d2.errors import Stopped, UserError
@@ -44,11 +46,6 @@ class Settings:
     device: str = "auto"
     time_limit: float = 300.0
     use_cache: bool = True
-
-
-def trial_folder(folder: Path, trial: str) -> Path:
-    """Where the trial with this id lies in a sweep's folder."""
-    return folder / "trials" / trial
 
 
 def run_trial(settings: Settings, trial: Trial, watch: Watch | None = None) -> Outcome:
@@ -79,6 +76,27 @@ def run_trial(settings: Settings, trial: Trial, watch: Watch | None = None) -> O
         reason = f"{text} ({ERROR} in its folder has the traceback)"
     status: Literal["done", "failed"] = "failed" if reason else "done"
     outcome = Outcome(status, reason, round(beat.seconds, 1), socket.gethostname(), time.time())
+    outcome.write(folder)
+    return outcome
+
+
+def try_trial(settings: Settings, trial: Trial) -> Outcome:
+    """`run_trial` for an executor.
+
+    Raises:
+        Busy: another worker is at it; the executor comes back later.
+        Stopped: SIGTERM came.
+    """
+    try:
+        return run_trial(settings, trial)
+    except RunInUse as error:
+        raise Busy(str(error)) from error
+
+
+def lost_trial(settings: Settings, trial: Trial, reason: str) -> Outcome:
+    """The outcome of a trial that its workers did not live to tell."""
+    folder = trial_folder(settings.folder, trial.id)
+    outcome = Outcome("failed", reason, read_state(folder).seconds, socket.gethostname(), time.time())
     outcome.write(folder)
     return outcome
 
