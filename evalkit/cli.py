@@ -16,6 +16,7 @@ from evalkit.cli_files import cache_app, data_app, doctor_app, weights_app
 from evalkit.cli_geometry import geometry_app
 from evalkit.cli_runs import runs_app
 from evalkit.cli_score import score_app
+from evalkit.cli_sweeps import sweeps_app
 from evalkit.cli_tokens import tokens_app
 from evalkit.cli_training import training_app
 from q2d2.errors import Stopped, UserError
@@ -47,6 +48,7 @@ app.add_typer(checkpoints_app)
 app.add_typer(tokens_app)
 app.add_typer(doctor_app)
 app.add_typer(geometry_app)
+app.add_typer(sweeps_app, name="sweep")
 app.add_typer(data_app, name="data")
 app.add_typer(weights_app, name="weights")
 app.add_typer(cache_app, name="cache")

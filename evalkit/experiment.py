@@ -103,7 +103,7 @@ class SystemSpec(_Strict):
             raise ValueError("give either bottleneck (to train), checkpoint or codec (to load), or folder (to score)")
         if self.bottleneck is not None and not isinstance(self.bottleneck.get("name"), str):
             example = "bottleneck needs a name, for instance {name: q2d2, tiling: rhombic, levels: [7, 7]}"
-            raise ValueError(BARE_NULL if "name" in self.bottleneck else example)
+            raise ValueError(BARE_NULL if self.bottleneck.get("name", "") is None else example)
         if self.codec is not None and not isinstance(self.codec.get("name"), str):
             raise ValueError("codec needs a name, for instance {name: encodec, num_quantizers: 8}")
 

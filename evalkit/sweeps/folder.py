@@ -11,17 +11,12 @@ from typing import Any
 
 from evalkit.environment import describe_environment
 from evalkit.sweeps.schema import Sweep, SweepError
-from evalkit.sweeps.state import TrialState, read_state
+from evalkit.sweeps.state import TrialState, read_state, trial_folder
 from evalkit.sweeps.trials import Trial
 from q2d2.checkpoints import write_atomically
 
 SCHEMA_VERSION = 1
 DESCRIPTION = "sweep.json"
-
-
-def trial_folder(folder: Path, trial: str) -> Path:
-    """Where the trial with this id lies in a sweep's folder."""
-    return folder / "trials" / trial
 
 
 def write_sweep(folder: Path, sweep: Sweep, trials: Sequence[Trial]) -> None:

@@ -8,12 +8,13 @@ from typing import Any
 
 import pandas as pd
 
-from evalkit.sweeps.folder import SweepFolder, trial_folder
+from evalkit.sweeps.folder import SweepFolder
+from evalkit.sweeps.state import trial_folder
 
 TRIALS, UTTERANCES = "trials.parquet", "utterances.parquet"
 # What is taken over from a trial's systems.parquet; `entropy` is in bits per frame, over all quantizers.
 SYSTEM_COLUMNS = (
-    "codebook_sizes", "frame_rate", "frames_counted", "utilization", "entropy", "normalized_entropy", "perplexity",
+    "bottleneck", "codebook_sizes", "frame_rate", "frames_counted", "utilization", "entropy", "normalized_entropy", "perplexity",
     "parameters", "train_steps", "checkpoint_sha256",
 )  # fmt: skip
 UTTERANCE_COLUMNS = (
@@ -26,8 +27,8 @@ class SweepRows:
     """All that is known of a sweep's trials.
 
     Attributes:
-        trials: id, configuration, label, family, seed, target, bits_per_frame, bitrate, state, reason, seconds, host and
-            SYSTEM_COLUMNS; a trial without a result has its state and nothing of the latter.
+        trials: id, configuration, label, family, seed, target, bits_per_frame, bitrate, state, reason, seconds, host
+            and SYSTEM_COLUMNS; a trial without a result has its state and nothing of the latter.
         utterances: UTTERANCE_COLUMNS, of all trials that left rows.
     """
 

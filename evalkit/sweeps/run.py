@@ -11,8 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from evalkit.sweeps.executors import Lost, run_jobs
-from evalkit.sweeps.folder import trial_folder
-from evalkit.sweeps.state import Outcome, read_state
+from evalkit.sweeps.state import Outcome, read_state, trial_folder
 from evalkit.sweeps.trials import Trial
 from evalkit.sweeps.work import Settings, lost_trial, try_trial
 

@@ -64,6 +64,11 @@ class TrialState:
     host: str = ""
 
 
+def trial_folder(folder: Path, trial: str) -> Path:
+    """Where the trial with this id lies in a sweep's folder."""
+    return folder / "trials" / trial
+
+
 def read_state(folder: Path, now: float | None = None) -> TrialState:
     """The state of the trial in `folder`; a folder that is not there is one that waits."""
     if (result := _read(folder / RESULT)) is not None:

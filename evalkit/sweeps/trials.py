@@ -6,6 +6,7 @@ import copy
 import functools
 import hashlib
 import json
+import pickle
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -20,7 +21,6 @@ from evalkit.experiment import (
     build_experiment,
     read_values,
 )
-from evalkit.shards import PLACES
 from evalkit.sweeps.families import family_of
 from evalkit.sweeps.points import Point, points
 from evalkit.sweeps.schema import Constraint, Sweep, SweepError
@@ -28,9 +28,11 @@ from q2d2.bottleneck import build_bottleneck
 from q2d2.codec import CodecConfig, codec_config
 from q2d2.registry import UnknownName
 
-# How a trial is called, and where things lie: neither changes its numbers.
-LABELS = ("name", "title", "notes")
-SEED = "train.seed"
+# How a trial is called, and where things lie: neither changes its numbers. The seed is added at the end.
+NOT_DIGESTED: Any = {
+    "name": True, "title": True, "notes": True, "weights_root": True, "train": {"seed"},
+    "data": {"train": {"__all__": {"root"}}, "test": {"root"}},
+}  # fmt: skip
 ID_LENGTH = 12
 
 
@@ -79,22 +81,25 @@ def expand(sweep: Sweep) -> list[Trial]:
     left out; one that occurs twice is there once.
 
     Raises:
-        SweepError: nothing is left, or a constraint is on a system that has no bottleneck.
+        SweepError: nothing valid is left, or a constraint is on a system that has no bottleneck.
         ExperimentError: the experiment that the trials start from cannot be read.
         FamilyError: a family has no configuration near a rate.
     """
     _check_keys(sweep)
     base = read_values(sweep.experiment)
     base.update(systems={}, baseline=None, paper=None, examples=0)
+    packed = pickle.dumps(base)  # unpacked for each point: many times faster than copying
     trials: dict[str, tuple[int, Trial]] = {}
     expanded = 0
     for point in points(sweep):
         expanded += 1
-        for rank, trial in enumerate(_trials(point, base, sweep)):
+        for rank, trial in enumerate(_trials(point, packed, sweep)):
             trials.setdefault(trial.id, (rank, trial))
     if not trials:
         limits = "; ".join(f"{quantity}: {text}" for quantity, text in sweep.constraints.items())
         raise SweepError(f"sweep {sweep.name}: none of {expanded:,} points fulfils its constraints ({limits})")
+    if all(trial.problem for _, trial in trials.values()):
+        raise SweepError(f"sweep {sweep.name}: no point is valid; the first: {next(iter(trials.values()))[1].problem}")
     return [trial for _, trial in sorted(trials.values(), key=lambda entry: entry[0])]
 
 
@@ -105,9 +110,9 @@ def _check_keys(sweep: Sweep) -> None:
             raise SweepError(f"sweep {sweep.name}: {both[0]} is both set and varied; take one of them out")
 
 
-def _trials(point: Point, base: dict[str, Any], sweep: Sweep) -> Iterable[Trial]:
+def _trials(point: Point, base: bytes, sweep: Sweep) -> Iterable[Trial]:
     """The trials of a point, one a seed; none where it breaks a constraint."""
-    values = copy.deepcopy(base)
+    values = pickle.loads(base)
     spec: dict[str, Any] = {}
     assignments: list[Assignment] = []
     problem = ""
@@ -134,11 +139,10 @@ def _trials(point: Point, base: dict[str, Any], sweep: Sweep) -> Iterable[Trial]
         experiment, problem = None, problem or str(error)
     if not problem and not _fulfils(sweep.limits, dict(zip(("bits_per_frame", "bitrate"), rates, strict=True)), label):
         return
-    raw = {**values, "systems": [spec], "set": {a.key: a.value for a in assignments}} if experiment is None else None
+    raw = json.dumps([sweep.experiment, dict(point.values)], sort_keys=True, default=str)
     for seed in point.seeds:
         chosen = experiment and _with_seed(experiment, seed)
-        resolved = chosen.resolved() if chosen else {**(raw or {}), "train": {"seed": seed}}
-        configuration, trial = _digests(resolved)
+        configuration, trial = _digests(chosen) if chosen else (_digest(raw), _digest(f"{raw} seed {seed}"))
         yield Trial(
             trial, configuration, label, family, seed, {key: point.values[key] for key in point.varied}, point.target,
             *rates, chosen, problem,
@@ -149,23 +153,16 @@ def _with_seed(experiment: Experiment, seed: int) -> Experiment:
     return experiment.model_copy(update={"train": replace(experiment.train, seed=seed)})
 
 
-def _digests(resolved: dict[str, Any]) -> tuple[str, str]:
-    """Of a resolved experiment without its seed, and with it."""
-    plain = {key: value for key, value in resolved.items() if key not in LABELS}
-    systems = plain["systems"]
-    plain["systems"] = list(systems.values()) if isinstance(systems, dict) else systems
-    plain = _without_places(plain)
-    seed = plain["train"].pop("seed")
-    text = json.dumps(plain, sort_keys=True, default=str)
-    both = (text, f"{text} seed {seed}")
-    configuration, trial = (hashlib.sha256(each.encode()).hexdigest()[:ID_LENGTH] for each in both)
-    return configuration, trial
+def _digests(experiment: Experiment) -> tuple[str, str]:
+    """Of an experiment without its seed, and with it."""
+    plain = experiment.model_dump(mode="json", exclude=NOT_DIGESTED)
+    plain["systems"] = list(plain["systems"].values())  # whatever they are called
+    text = json.dumps(plain, sort_keys=True)
+    return _digest(text), _digest(f"{text} seed {experiment.train.seed}")
 
 
-def _without_places(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_places(inner) for key, inner in value.items() if key not in PLACES}
-    return [_without_places(inner) for inner in value] if isinstance(value, list) else value
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:ID_LENGTH]
 
 
 def _rates(experiment: Experiment, label: str) -> tuple[float | None, float | None]:
@@ -208,9 +205,12 @@ def _fulfils(limits: Sequence[Constraint], rates: Mapping[str, float | None], la
 
 def _label(spec: Mapping[str, Any], point: Point, named: bool) -> str:
     parts = [bottleneck_label(spec["bottleneck"])] if named else []
+    codec = spec.get("codec")
+    if isinstance(codec, dict) and "name" in codec:
+        parts = [str(codec["name"])]
     for key in point.varied:
         root = key.split(".")[0]
-        if root == "bottleneck" and named:
+        if (root == "bottleneck" and named) or key in ("codec", "codec.name"):
             continue
         value = point.values[key]
         plain = value.get("name", "system") if isinstance(value, dict) else value

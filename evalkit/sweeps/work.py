@@ -21,8 +21,7 @@ from evalkit.runner import score_systems
 from evalkit.scoring import Scorer
 from evalkit.store import RunInUse, RunStore
 from evalkit.sweeps.attempts import Busy
-from evalkit.sweeps.folder import trial_folder
-from evalkit.sweeps.state import Heartbeat, Outcome, read_state
+from evalkit.sweeps.state import Heartbeat, Outcome, read_state, trial_folder
 from evalkit.sweeps.trials import Trial
 from q2d2.checkpoints import write_atomically
 from q2d2.errors import Stopped, UserError
