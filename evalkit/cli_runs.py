@@ -63,11 +63,16 @@ def run(
     epilog="Examples:  evalkit reproduce q2d2-table  |  "
     "evalkit reproduce q2d2-table --weights-root ~/codecs --dry-run  |  "
     "evalkit reproduce q2d2-table --decoded encodec=decoded/encodec,originals  |  "
-    "evalkit reproduce q2d2-table --shard 2/8 --out /shared/table; evalkit merge /shared/table"
+    "evalkit reproduce q2d2-table --shard 2/8 --out /shared/table; evalkit merge /shared/table  |  "
+    "evalkit reproduce q2d2-ablation --dry-run"
 )
 def reproduce(
     experiment: Annotated[
-        str, typer.Argument(help="Experiment with published numbers: q2d2-table, or a YAML file with the key paper.")
+        str,
+        typer.Argument(
+            help="Experiment with published numbers (q2d2-table), sweep with claims to test (q2d2-ablation), or a YAML "
+            "file of either, with the key paper or claims."
+        ),
     ],
     decoded: Annotated[
         list[str] | None,
@@ -89,12 +94,23 @@ def reproduce(
     allow_failures: AllowFailures = 0,
     dry_run: DryRun = False,
 ) -> None:
-    """Score every system of a paper's table and put our means beside the published ones.
+    """Score every system of a paper's table and put our means beside the published ones, or test a paper's claims.
 
     A system whose weights are not here keeps its row, with the reason and how to get them. What makes a comparison with
-    the paper an unequal one (part of the test set, other weights, other protocol) is said in the table.
+    the paper an unequal one (part of the test set, other weights, other protocol) is said in the table. Of a sweep's
+    claims each gets a verdict, supported, contradicted or undecided, from paired intervals at equal rate; `evalkit
+    sweep` has more options for it.
     """
     from evalkit.experiment import ExperimentError, load_experiment, with_decoded
+    from evalkit.sweeps.schema import is_sweep
+
+    if is_sweep(experiment):
+        given_too = {"--decoded": decoded, "--weights-root": weights_root, "--require": require}
+        for option, value in given_too.items():
+            if value:
+                raise ExperimentError(f"{option} is of no use for the sweep {experiment}: its trials are trained here")
+        _reproduce_sweep(experiment, set_, out, shard, device, workers, time_limit, no_cache, dry_run)
+        return
 
     loaded = load_experiment(experiment, _overrides(set_, weights_root))
     if loaded.paper is None:
@@ -102,6 +118,35 @@ def reproduce(
     for given in decoded or []:
         loaded = with_decoded(loaded, given)
     _run(loaded, out, shard, device, workers, time_limit, no_cache, require, allow_failures, dry_run)
+
+
+def _reproduce_sweep(
+    source: str,
+    set_: list[str] | None,
+    out: Path | None,
+    shard: str | None,
+    device: str,
+    workers: int | None,
+    time_limit: float,
+    no_cache: bool,
+    dry_run: bool,
+) -> None:
+    from rich.console import Console
+
+    from evalkit.cli_sweeps import load, run_sweep, show_plan
+    from evalkit.experiment import ExperimentError
+    from evalkit.sweeps.run import Engine
+    from evalkit.sweeps.work import Settings
+
+    sweep = load(source, set_, None)
+    if sweep.claims is None:
+        raise ExperimentError(f"sweep {source} has no claims to test (key claims): use evalkit sweep")
+    folder = out or Path("runs") / sweep.name
+    if dry_run:
+        show_plan(sweep, folder, shard)
+        return
+    settings = Settings(folder.resolve(), device, time_limit, not no_cache)
+    run_sweep(sweep, settings, Engine(workers=workers), Console(), False, shard)
 
 
 @runs_app.command(epilog="Example:  evalkit merge runs/q2d2-table")

@@ -255,7 +255,7 @@ def _show_status(sweep: SweepFolder, every: bool) -> None:
         ]
         typer.echo("\n".join(lines))
     counts = ", ".join(f"{progress.counts[name]:,} {name}" for name in STATES)
-    typer.echo(f"{sweep.sweep.title or sweep.sweep.name}: {len(states):,} trials, {counts}")
+    typer.echo(f"{sweep.title}: {len(states):,} trials, {counts}")
     if progress.seconds_left:
         at_a_time = max(1, progress.at_a_time)
         typer.echo(f"time left: about {_duration(progress.seconds_left)} with {at_a_time} at a time")

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from evalkit.file_jobs import Job, JobError, Work, ahead
 from q2d2.audio import AudioError, read_blocks, read_header
-from q2d2.checkpoints import file_sha256
 from q2d2.codec import Codec
 from q2d2.codec.chunks import ENCODE_SECONDS, Chunking, codec_device, decode_blocks, encode_blocks
+from q2d2.files import file_sha256
 from q2d2.resampling import RateError, check_rates, resample_blocks, resampled_length
 from q2d2.tokens import CodecIdentity, Source, TokenError, Tokens, check_codec, load_tokens, save_tokens
 

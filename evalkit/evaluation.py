@@ -26,8 +26,8 @@ from evalkit.store import RunStore, UtteranceRecord
 from evalkit.systems import System, UnavailableSystem
 from evalkit.tables.published import Counterpart
 from q2d2.audio import AudioError, read_audio, read_header
-from q2d2.checkpoints import file_sha256
 from q2d2.errors import UserError
+from q2d2.files import file_sha256
 
 
 class MissingMetric(UserError, RuntimeError):

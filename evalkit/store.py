@@ -22,8 +22,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evalkit.pair import Score
-from q2d2.checkpoints import write_atomically
 from q2d2.errors import UserError
+from q2d2.files import write_atomically
 
 # 2: scores carry the metric's version, rows also the protocol.
 SCHEMA_VERSION = 2

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from baselines.codecs import WholeCodec, check_codes
 from q2d2.audio import AudioError
-from q2d2.checkpoints import file_sha256
 from q2d2.codec import Codec
 from q2d2.codec.inference import prepare_for_inference
+from q2d2.files import file_sha256
 
 Audio = NDArray[np.float32]
 

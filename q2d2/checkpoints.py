@@ -30,6 +30,7 @@ from q2d2 import __version__
 from q2d2.bottleneck import BOTTLENECKS, Bottleneck, build_bottleneck
 from q2d2.codec import Codec, CodecConfig
 from q2d2.errors import UserError
+from q2d2.files import file_sha256, write_atomically
 
 FORMAT = 1
 WEIGHTS, CONFIG = "codec.safetensors", "codec.json"
@@ -242,16 +243,3 @@ def verify_file(path: Path, sha256: str) -> None:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
     if found != sha256:
         raise CheckpointError(f"{path} is damaged: sha256 {found}, {CONFIG} says {sha256}")
-
-
-def file_sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's contents."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that a kill at any moment leaves the old or the new one, never a part."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)

@@ -6,21 +6,30 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from evalkit.environment import describe_environment
-from evalkit.sweeps.schema import Sweep, SweepError
 from evalkit.sweeps.state import TrialState, read_state, trial_folder
-from evalkit.sweeps.trials import Trial
-from q2d2.checkpoints import write_atomically
+from q2d2.errors import UserError
+from q2d2.files import write_atomically
+
+if TYPE_CHECKING:  # they load torch, which looking at a sweep has no need of
+    from evalkit.sweeps.schema import Sweep
+    from evalkit.sweeps.trials import Trial
 
 SCHEMA_VERSION = 1
 DESCRIPTION = "sweep.json"
 
 
+class NoSweep(UserError, ValueError):
+    """A folder that holds no sweep that can be read; the message says why."""
+
+
 def write_sweep(folder: Path, sweep: Sweep, trials: Sequence[Trial]) -> None:
     """Note in `folder` what the sweep is, for `evalkit sweep status` and `report`."""
+    from evalkit.environment import describe_environment
+
     folder.mkdir(parents=True, exist_ok=True)
     values = {
         "schema_version": SCHEMA_VERSION,
@@ -37,34 +46,46 @@ class SweepFolder:
 
     Attributes:
         folder: where it is.
-        sweep: its file.
+        values: its file, in plain values.
         trials: what `Trial.describe` gives of each.
     """
 
     folder: Path
-    sweep: Sweep
+    values: dict[str, Any]
     trials: tuple[dict[str, Any], ...]
+
+    @property
+    def title(self) -> str:
+        """Its title, or its name."""
+        return str(self.values.get("title") or self.values["name"])
+
+    @cached_property
+    def sweep(self) -> Sweep:
+        """Its file."""
+        from evalkit.sweeps.schema import Sweep
+
+        return Sweep.model_validate(self.values)
 
     @classmethod
     def read(cls, folder: Path) -> SweepFolder:
         """Read sweep.json.
 
         Raises:
-            SweepError: there is none, or it is of another version.
+            NoSweep: there is none, or it is of another version.
         """
         path = folder / DESCRIPTION
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
-            raise SweepError(f"{folder} holds no sweep: {path} is missing") from error
+            raise NoSweep(f"{folder} holds no sweep: {path} is missing") from error
         except (OSError, ValueError) as error:
-            raise SweepError(f"{path} cannot be read: {error}") from error
+            raise NoSweep(f"{path} cannot be read: {error}") from error
         if values.get("schema_version") != SCHEMA_VERSION:
-            raise SweepError(
+            raise NoSweep(
                 f"{path} has schema version {values.get('schema_version')!r}, this version reads {SCHEMA_VERSION}: "
                 "run the sweep again with the same --out, trials that are done are kept"
             )
-        return cls(folder, Sweep.model_validate(values["sweep"]), tuple(values["trials"]))
+        return cls(folder, values["sweep"], tuple(values["trials"]))
 
     def states(self) -> Iterator[tuple[dict[str, Any], TrialState]]:
         """Each trial with its state now."""

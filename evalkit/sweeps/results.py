@@ -14,8 +14,8 @@ from evalkit.sweeps.state import trial_folder
 TRIALS, UTTERANCES = "trials.parquet", "utterances.parquet"
 # What is taken over from a trial's systems.parquet; `entropy` is in bits per frame, over all quantizers.
 SYSTEM_COLUMNS = (
-    "bottleneck", "codebook_sizes", "frame_rate", "frames_counted", "utilization", "entropy", "normalized_entropy", "perplexity",
-    "parameters", "train_steps", "checkpoint_sha256",
+    "codebook_sizes", "frame_rate", "frames_counted", "utilization", "entropy", "normalized_entropy", "perplexity",
+    "parameters", "train_steps", "checkpoint_sha256", "bottleneck",
 )  # fmt: skip
 UTTERANCE_COLUMNS = (
     "trial", "dataset", "utterance", "speaker", "metric", "value", "status", "detail", "protocol", "version",

@@ -212,6 +212,13 @@ def built_in_sweeps() -> list[str]:
     return sorted(entry.name.removesuffix(".yaml") for entry in BUILT_IN.iterdir() if entry.name.endswith(".yaml"))
 
 
+def is_sweep(source: str) -> bool:
+    """Whether `source` is a sweep, built in or a YAML file with points, and not an experiment."""
+    if source in built_in_sweeps():
+        return True
+    return Path(source).is_file() and "points" in _read_yaml(source)
+
+
 def load_sweep(source: str, seeds: tuple[int, ...] | None = None) -> Sweep:
     """Read a built-in sweep or a YAML file.
 

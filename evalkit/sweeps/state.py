@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from q2d2.checkpoints import write_atomically
+from q2d2.files import write_atomically
 
 RESULT, HEARTBEAT = "result.json", "heartbeat.json"
 BEAT_SECONDS = 10.0

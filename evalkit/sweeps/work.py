@@ -23,8 +23,8 @@ from evalkit.store import RunInUse, RunStore
 from evalkit.sweeps.attempts import Busy
 from evalkit.sweeps.state import Heartbeat, Outcome, read_state, trial_folder
 from evalkit.sweeps.trials import Trial
-from q2d2.checkpoints import write_atomically
 from q2d2.errors import Stopped, UserError
+from q2d2.files import write_atomically
 from q2d2.training.loop import Watch
 
 ERROR = "error.txt"
