@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from evalkit.sweeps.folder import SweepFolder
     from evalkit.sweeps.run import Engine
     from evalkit.sweeps.schema import Sweep
+    from evalkit.sweeps.state import State
     from evalkit.sweeps.trials import Trial
     from evalkit.sweeps.work import Settings
 
 FILE = "Built-in name (see `evalkit sweep list`) or a YAML file."
 MAX_FAILURES = 10
-STATES = ("done", "running", "interrupted", "failed", "waiting")
+STATES: tuple[State, ...] = ("done", "running", "interrupted", "failed", "waiting")
 
 
 class _FileOrCommand(TyperGroup):

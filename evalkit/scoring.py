@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import faulthandler
 import os
-import signal
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,12 +16,12 @@ from joblib.externals.loky.process_executor import BrokenProcessPool
 from evalkit.cache import Cache
 from evalkit.metrics import load_metric, version_on
 from evalkit.pair import Pair, PairScorer, Score
+from evalkit.processes import end_with_parent, thread_variables
 from evalkit.protocol import Protocol
 
 # Seconds after which idle workers leave: soon enough not to hold memory while the next system is trained.
 IDLE_SECONDS = 30
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
+ONE_THREAD = thread_variables(1)
 
 
 @dataclass(frozen=True)
@@ -97,12 +95,12 @@ class Scorer:
 
     def _pool(self) -> ProcessPoolExecutor:
         return get_reusable_executor(
-            self.workers, timeout=IDLE_SECONDS, env=ONE_THREAD, initializer=_end_with_parent, initargs=(os.getpid(),)
+            self.workers, timeout=IDLE_SECONDS, env=ONE_THREAD, initializer=end_with_parent, initargs=(os.getpid(),)
         )
 
     def _single(self) -> ProcessPoolExecutor:
         """A process of its own, away from the pool."""
-        return ProcessPoolExecutor(1, env=ONE_THREAD, initializer=_end_with_parent, initargs=(os.getpid(),))
+        return ProcessPoolExecutor(1, env=ONE_THREAD, initializer=end_with_parent, initargs=(os.getpid(),))
 
     def _cached(self, pair: Pair, metrics: Sequence[str]) -> dict[str, Score]:
         return PairScorer(pair, self.protocol, self.cache, self.device).cached(metrics)
@@ -154,13 +152,6 @@ def _score(scorer: Scorer, pair: Pair, metrics: Sequence[str]) -> list[Score]:
             finally:
                 faulthandler.cancel_dump_traceback_later()
     return scores
-
-
-def _end_with_parent(parent: int) -> None:
-    """Have Linux end this process with the one that started it: a run that is killed leaves no worker behind."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before that
-        os._exit(1)
 
 
 def _full_precision() -> None:

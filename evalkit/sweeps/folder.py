@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evalkit.sweeps.state import TrialState, read_state, trial_folder
+from evalkit.sweeps.state import State, TrialState, read_state, trial_folder
 from q2d2.errors import UserError
 from q2d2.files import write_atomically
 
@@ -103,7 +103,7 @@ class Progress:
         at_a_time: trials running now.
     """
 
-    counts: Counter[str]
+    counts: Counter[State]
     seconds_left: float | None
     at_a_time: int
 

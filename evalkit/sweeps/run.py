@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from evalkit.sweeps.executors import Lost, run_jobs
 from evalkit.sweeps.state import Outcome, read_state, trial_folder
 from evalkit.sweeps.trials import Trial
-from evalkit.sweeps.work import Settings, lost_trial, try_trial
+from evalkit.sweeps.work import Settings, try_trial
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,10 @@ def run_trials(trials: Sequence[Trial], total: int, settings: Settings, engine: 
     jobs = run_jobs(
         work, trials, executor=engine.executor, workers=engine.workers, threads=engine.threads, gpus=engine.gpus
     )
-    with closing(jobs), Progress(*columns, console=console) as progress:  # type: ignore[type-var]
+    with closing(jobs), Progress(*columns, console=console) as progress:
         task = progress.add_task("trials", total=total, completed=total - len(trials))
         for trial, result in jobs:
-            outcome: Outcome = lost_trial(settings, trial, result.reason) if isinstance(result, Lost) else result
+            outcome = _outcome(settings, trial, result)
             failed += outcome.status == "failed"
             told = f"done in {outcome.seconds:,.0f} s" if outcome.status == "done" else f"FAILED: {outcome.reason}"
             progress.console.print(
@@ -73,3 +73,12 @@ def run_trials(trials: Sequence[Trial], total: int, settings: Settings, engine: 
             )
             progress.advance(task)
     return failed
+
+
+def _outcome(settings: Settings, trial: Trial, result: Outcome | Lost) -> Outcome:
+    if not isinstance(result, Lost):
+        return result
+    outcome = Outcome.of_lost(trial_folder(settings.folder, trial.id), result.reason)
+    if not result.held:  # else its folder is another's
+        outcome.write(trial_folder(settings.folder, trial.id))
+    return outcome

@@ -41,6 +41,16 @@ class Outcome:
     host: str
     finished: float
 
+    @classmethod
+    def now(cls, reason: str, seconds: float) -> Outcome:
+        """That of a trial that ends now, here; failed where there is a reason."""
+        return cls("failed" if reason else "done", reason, round(seconds, 1), socket.gethostname(), time.time())
+
+    @classmethod
+    def of_lost(cls, folder: Path, reason: str) -> Outcome:
+        """That of the trial in `folder`, whose workers did not live to tell."""
+        return cls.now(reason, read_state(folder).seconds)
+
     def write(self, folder: Path) -> None:
         """Keep it in a trial's folder."""
         folder.mkdir(parents=True, exist_ok=True)

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import socket
-import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from rich.console import Console
 
@@ -21,13 +18,17 @@ from evalkit.runner import score_systems
 from evalkit.scoring import Scorer
 from evalkit.store import RunInUse, RunStore
 from evalkit.sweeps.attempts import Busy
-from evalkit.sweeps.state import Heartbeat, Outcome, read_state, trial_folder
+from evalkit.sweeps.state import Heartbeat, Outcome, trial_folder
 from evalkit.sweeps.trials import Trial
 from q2d2.errors import Stopped, UserError
 from q2d2.files import write_atomically
 from q2d2.training.loop import Watch
 
 ERROR = "error.txt"
+
+
+class PrunedTraining(Exception):
+    """Raised by a `watch` that has seen enough: the trial ends where it is, without an outcome."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ def run_trial(settings: Settings, trial: Trial, watch: Watch | None = None) -> O
     Raises:
         RunInUse: another worker is at it.
         Stopped: SIGTERM came; what was trained is saved.
+        PrunedTraining: `watch` raised it.
     """
     folder = trial_folder(settings.folder, trial.id)
     beat = Heartbeat(folder)
@@ -65,7 +67,7 @@ def run_trial(settings: Settings, trial: Trial, watch: Watch | None = None) -> O
         with RunStore(folder) as store, beat.beating():
             write_atomically(folder / "trial.json", json.dumps(trial.describe(), indent=2) + "\n")
             reason = _train_and_score(settings, trial, store, watch or _ignore)
-    except (RunInUse, Stopped):
+    except (RunInUse, Stopped, PrunedTraining):
         raise
     except (UserError, OSError) as error:
         reason = " ".join(str(error).split())
@@ -73,8 +75,7 @@ def run_trial(settings: Settings, trial: Trial, watch: Watch | None = None) -> O
         (folder / ERROR).write_text(traceback.format_exc(), encoding="utf-8")
         text = " ".join(f"{type(error).__name__}: {error}".split())
         reason = f"{text} ({ERROR} in its folder has the traceback)"
-    status: Literal["done", "failed"] = "failed" if reason else "done"
-    outcome = Outcome(status, reason, round(beat.seconds, 1), socket.gethostname(), time.time())
+    outcome = Outcome.now(reason, beat.seconds)
     outcome.write(folder)
     return outcome
 
@@ -90,14 +91,6 @@ def try_trial(settings: Settings, trial: Trial) -> Outcome:
         return run_trial(settings, trial)
     except RunInUse as error:
         raise Busy(str(error)) from error
-
-
-def lost_trial(settings: Settings, trial: Trial, reason: str) -> Outcome:
-    """The outcome of a trial that its workers did not live to tell."""
-    folder = trial_folder(settings.folder, trial.id)
-    outcome = Outcome("failed", reason, read_state(folder).seconds, socket.gethostname(), time.time())
-    outcome.write(folder)
-    return outcome
 
 
 def _train_and_score(settings: Settings, trial: Trial, store: RunStore, watch: Watch) -> str:
