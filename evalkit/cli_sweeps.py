@@ -55,13 +55,9 @@ Set = Annotated[
 Out = Annotated[Path | None, typer.Option(help="Folder of the sweep; default: runs/<name of the sweep>.")]
 ShardOption = Annotated[
     str | None,
-    typer.Option(
-        "--shard", metavar="I/N", help="Run every N-th trial from the I-th, in the same folder as the rest."
-    ),
+    typer.Option("--shard", metavar="I/N", help="Run every N-th trial from the I-th, in the same folder as the rest."),
 ]
-Executor = Annotated[
-    str, typer.Option(help="local: processes here; ray: a Ray cluster (RAY_ADDRESS, or here).")
-]
+Executor = Annotated[str, typer.Option(help="local: processes here; ray: a Ray cluster (RAY_ADDRESS, or here).")]
 TrialWorkers = Annotated[
     int | None, typer.Option("--workers", help="Trials at a time; default: as many as there are cores.", min=1)
 ]
@@ -124,8 +120,18 @@ def status(
     _show_status(SweepFolder.read(folder), list_)
 
 
-@sweeps_app.command(epilog="Example:  evalkit sweep report runs/matched-rate")
-def report(folder: Annotated[Path, typer.Argument(help="Folder (--out) of the sweep.")]) -> None:
+@sweeps_app.command(
+    epilog="Examples:  evalkit sweep report runs/tilings  |  evalkit sweep report runs/tilings --baseline rectangular"
+)
+def report(
+    folder: Annotated[Path, typer.Argument(help="Folder (--out) of the sweep.")],
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SERIES", help="What others are compared with, such as fsq or 'rhombic d=8'; default: the first."
+        ),
+    ] = None,
+) -> None:
     """Write tables and plots of what is done so far; the exit status is 1 if a trial failed."""
     from rich.console import Console
 
@@ -133,7 +139,7 @@ def report(folder: Annotated[Path, typer.Argument(help="Folder (--out) of the sw
 
     sweep = SweepFolder.read(folder)
     console = Console()
-    _report(sweep, console)
+    _report(sweep, console, baseline)
     if any(state.state == "failed" for _, state in sweep.states()):
         raise typer.Exit(1)
 
@@ -193,12 +199,15 @@ def run_sweep(
 ) -> None:
     """Run what is missing of a sweep (or of a shard of it), and report; exit status 1 if a trial of it failed."""
     from evalkit.device import select_device
+    from evalkit.papers.claims import load_claims
     from evalkit.sweeps.folder import SweepFolder, write_sweep
     from evalkit.sweeps.run import missing, run_trials
     from evalkit.sweeps.trials import expand
 
     trials = expand(sweep)
     mine = _share(trials, shard)
+    if sweep.claims is not None:
+        load_claims(sweep.claims)  # a misspelt one is told before anything is trained
     select_device(settings.device)  # refuses what is not there before anything is computed
     write_sweep(settings.folder, sweep, trials)
     todo = missing(mine, settings, only_missing)
@@ -272,9 +281,8 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
-def _report(sweep: SweepFolder, console: Console) -> None:
+def _report(sweep: SweepFolder, console: Console, baseline: str | None = None) -> None:
     from evalkit.sweeps.report import show_report, write_report
     from evalkit.sweeps.results import collect
 
-    rows = collect(sweep)
-    show_report(write_report(sweep, rows), console)
+    show_report(write_report(sweep, collect(sweep), baseline), console)
