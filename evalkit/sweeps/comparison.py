@@ -12,7 +12,7 @@ import pandas as pd
 from evalkit.crossed import CrossedEstimate, Scores, crossed_estimate
 from evalkit.curves import compare_curves
 from evalkit.statistics import holm
-from evalkit.sweeps.configurations import RateSeries, SweptConfiguration, describe_missing
+from evalkit.sweeps.configurations import FRAMES_PER_CODE, RateSeries, SweptConfiguration, describe_missing
 from evalkit.sweeps.equal_rate import Difference, Point, RateKind, equal_rate, points_of, slope_near, surely
 from evalkit.sweeps.schema import SweepError
 from evalkit.tables import metric_format
@@ -151,7 +151,7 @@ def _at_rate(
         there = {id(point.configuration): point for point in [*points, *reference]}
         missing = [needed for needed in (theirs, own) if id(needed) not in there]
         if missing:
-            difference = Difference(None, None, None, None, f"nothing scored of {describe_missing(missing)}")
+            difference = Difference(None, None, None, None, _why_missing(missing, metric, kind))
         else:
             rate = there[id(own)].rate if kind == "entropy" else target
             # As measured rates differ by chance, points that miss each other are not compared at all.
@@ -179,7 +179,9 @@ def _along_curves(
             continue
         points = points_of(each.configurations, metric, kind)
         if not points or not reference:
-            nothing = Difference(None, None, None, None, "nothing scored")
+            absent = baseline if points else each
+            why = _why_missing(absent.configurations, metric, kind)
+            nothing = Difference(None, None, None, None, why)
             for measure, rows in (("mean difference", qualities), ("rate difference", rates)):
                 rows.append((_row(metric, measure, kind, each, baseline, None, nothing.note), nothing))
             continue
@@ -201,6 +203,13 @@ def _along_curves(
                 row |= {"range_low": ends[0], "range_high": ends[1]}
             rows.append((row, estimate))
     return qualities, rates
+
+
+def _why_missing(missing: Sequence[SweptConfiguration], metric: str, kind: RateKind) -> str:
+    if kind == "entropy" and all(metric in each.scores for each in missing):
+        names = ", ".join(each.label for each in missing)
+        return f"no entropy-coded rate of {names}: fewer than {FRAMES_PER_CODE} frames a code"
+    return f"nothing scored of {describe_missing(missing)}"
 
 
 def _row(
