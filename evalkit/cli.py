@@ -19,6 +19,7 @@ from evalkit.cli_score import score_app
 from evalkit.cli_sweeps import sweeps_app
 from evalkit.cli_tokens import tokens_app
 from evalkit.cli_training import training_app
+from evalkit.cli_tune import tune_app
 from q2d2.errors import Stopped, UserError
 
 
@@ -44,6 +45,7 @@ app = typer.Typer(
 app.add_typer(runs_app)
 app.add_typer(score_app)
 app.add_typer(training_app)
+app.add_typer(tune_app)
 app.add_typer(checkpoints_app)
 app.add_typer(tokens_app)
 app.add_typer(doctor_app)
