@@ -12,16 +12,19 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from evalkit.papers import paper_names, read_paper
+from evalkit.yaml_sources import YamlSources
 from q2d2.errors import UserError, did_you_mean
 from q2d2.training.config import TrainConfig, recipe_values
 
-BUILT_IN = files("evalkit") / "experiments"
 KNOWN_ANSWERS = ("ground-truth", "mulaw-8bit", "noise-10db")
 BARE_NULL = 'null without quotes means "nothing" in YAML: write "null"'
 
 
 class ExperimentError(UserError, ValueError):
     """An experiment that cannot be read or is not valid; the message names the file, the key and the way out."""
+
+
+SOURCES = YamlSources("experiment", files("evalkit") / "experiments", ExperimentError)
 
 
 class _Strict(BaseModel):
@@ -211,7 +214,7 @@ class Experiment(_Strict):
 
 def built_in_experiments() -> list[str]:
     """Names of the experiments that ship with the package."""
-    return sorted(entry.name.removesuffix(".yaml") for entry in BUILT_IN.iterdir() if entry.name.endswith(".yaml"))
+    return SOURCES.names()
 
 
 def load_experiment(source: str, overrides: Sequence[str] = ()) -> Experiment:
@@ -301,29 +304,7 @@ def read_values(source: str) -> dict[str, Any]:
     Raises:
         ExperimentError: not found, or not YAML with keys.
     """
-    path = Path(source)
-    if path.suffix in (".yaml", ".yml") or path.is_file():
-        try:
-            text = path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise ExperimentError(f"experiment file {source} cannot be read: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise ExperimentError(f"experiment file {source} is not text in UTF-8") from error
-    elif source in built_in_experiments():
-        text = (BUILT_IN / f"{source}.yaml").read_text(encoding="utf-8")
-    else:
-        known = built_in_experiments()
-        raise ExperimentError(
-            f"no experiment {source!r}.{did_you_mean(source, known)} Built in: {', '.join(known)}; "
-            "or give the path of a YAML file."
-        )
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ExperimentError(f"experiment {source} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise ExperimentError(f"experiment {source}: expected keys and values, found {type(values).__name__}")
-    return values
+    return SOURCES.read(source)
 
 
 class Assignment(NamedTuple):

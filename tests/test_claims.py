@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from evalkit.papers.claims import ClaimsError, Selector, built_in_claims, load_claims
+from evalkit.papers.claims import SOURCES, ClaimsError, Selector, load_claims
 from tests.synthetic_sweep import Noise
 
 SURE = Noise(seed=0.004, score=0.01)
@@ -104,7 +104,7 @@ def test_a_file_that_is_not_there_is_refused():
 
 
 def test_the_claims_of_q2d2_are_valid_and_say_where_the_reading_is_ours():
-    assert "q2d2-claims" in built_in_claims()
+    assert "q2d2-claims" in SOURCES.names()
     claims = load_claims("q2d2-claims")
     assert [claim.id for claim in claims.claims] == ["tilings", "dimension", "levels", "utilization"]
     assert claims.metrics == ["utmos", "pesq", "stoi"]

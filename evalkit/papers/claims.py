@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from importlib.resources import files
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from evalkit.yaml_sources import YamlSources
 from q2d2.errors import UserError, did_you_mean
 
-FOLDER = files("evalkit") / "papers"
-SUFFIX = "-claims.yaml"
 # What a trial is measured by, beside metrics: column of trials.parquet -> its name in text.
 QUANTITIES = {"utilization": "utilization", "normalized_entropy": "normalized entropy"}
 
 
 class ClaimsError(UserError, ValueError):
     """A file of claims that is missing or not valid; the message names the file, the key, the way out."""
+
+
+SOURCES = YamlSources("claims", files("evalkit") / "papers", ClaimsError, "-claims.yaml")
 
 
 class _Strict(BaseModel):
@@ -194,11 +194,6 @@ class Claims(_Strict):
         return self
 
 
-def built_in_claims() -> list[str]:
-    """Names of the claims that ship with the package."""
-    return sorted(entry.name.removesuffix(".yaml") for entry in FOLDER.iterdir() if entry.name.endswith(SUFFIX))
-
-
 def load_claims(source: str) -> Claims:
     """Read claims.
 
@@ -208,36 +203,11 @@ def load_claims(source: str) -> Claims:
     Raises:
         ClaimsError: not found, not YAML, an unknown key or name, or a value out of range.
     """
-    values = _read(source)
+    values = SOURCES.read(source)
     try:
         return Claims.model_validate(values)
     except ValidationError as error:
         raise ClaimsError(f"claims {source}: " + "; ".join(_describe(each) for each in error.errors())) from error
-
-
-def _read(source: str) -> Mapping[str, Any]:
-    path = Path(source)
-    try:
-        if path.suffix in (".yaml", ".yml"):
-            text = path.read_text(encoding="utf-8")
-        elif source in built_in_claims():
-            text = (FOLDER / f"{source}.yaml").read_text(encoding="utf-8")
-        else:
-            known = built_in_claims()
-            raise ClaimsError(
-                f"no claims {source!r}.{did_you_mean(source, known)} Built in: {', '.join(known)}; "
-                "or give the path of a YAML file."
-            )
-        values = yaml.safe_load(text)
-    except OSError as error:
-        raise ClaimsError(f"claims file {source} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ClaimsError(f"claims file {source} is not text in UTF-8") from error
-    except yaml.YAMLError as error:
-        raise ClaimsError(f"claims {source} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise ClaimsError(f"claims {source}: expected keys and values, found {type(values).__name__}")
-    return values
 
 
 def _describe(error: Any) -> str:

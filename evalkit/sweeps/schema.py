@@ -9,14 +9,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from evalkit.experiment import built_in_experiments
 from evalkit.sweeps.families import FAMILIES
+from evalkit.yaml_sources import YamlSources
 from q2d2.errors import UserError, did_you_mean
 
-BUILT_IN = files("evalkit") / "sweeps" / "builtin"
 # What a constraint may name, and what it is.
 QUANTITIES = {"bits_per_frame": "nominal bits of a frame", "bitrate": "nominal bit/s"}
 COMPARISONS = {"<=": lambda a, b: a <= b, ">=": lambda a, b: a >= b, "<": lambda a, b: a < b, ">": lambda a, b: a > b}
@@ -24,6 +23,9 @@ COMPARISONS = {"<=": lambda a, b: a <= b, ">=": lambda a, b: a >= b, "<": lambda
 
 class SweepError(UserError, ValueError):
     """A sweep that cannot be read, is not valid or has no points; the message names the file, the key, the way out."""
+
+
+SOURCES = YamlSources("sweep", files("evalkit") / "sweeps" / "builtin", SweepError)
 
 
 class _Strict(BaseModel):
@@ -209,14 +211,14 @@ class Constraint:
 
 def built_in_sweeps() -> list[str]:
     """Names of the sweeps that ship with the package."""
-    return sorted(entry.name.removesuffix(".yaml") for entry in BUILT_IN.iterdir() if entry.name.endswith(".yaml"))
+    return SOURCES.names()
 
 
 def is_sweep(source: str) -> bool:
     """Whether `source` is a sweep, built in or a YAML file with points, and not an experiment."""
     if source in built_in_sweeps():
         return True
-    return Path(source).is_file() and "points" in _read_yaml(source)
+    return Path(source).is_file() and "points" in SOURCES.read(source)
 
 
 def load_sweep(source: str, seeds: tuple[int, ...] | None = None) -> Sweep:
@@ -229,7 +231,7 @@ def load_sweep(source: str, seeds: tuple[int, ...] | None = None) -> Sweep:
     Raises:
         SweepError: not found, not YAML, an unknown key, or a value out of range.
     """
-    values = _read_yaml(source)
+    values = SOURCES.read(source)
     experiment = values.get("experiment")
     if isinstance(experiment, str) and experiment not in built_in_experiments():
         beside = Path(source).parent / experiment  # a file beside the sweep's own
@@ -241,31 +243,6 @@ def load_sweep(source: str, seeds: tuple[int, ...] | None = None) -> Sweep:
         return Sweep.model_validate(values)
     except ValidationError as error:
         raise SweepError(f"sweep {source}: " + "; ".join(map(_describe, error.errors()))) from error
-
-
-def _read_yaml(source: str) -> dict[str, Any]:
-    path = Path(source)
-    try:
-        if path.suffix in (".yaml", ".yml") or path.is_file():
-            text = path.read_text(encoding="utf-8")
-        elif source in built_in_sweeps():
-            text = (BUILT_IN / f"{source}.yaml").read_text(encoding="utf-8")
-        else:
-            known = built_in_sweeps()
-            raise SweepError(
-                f"no sweep {source!r}.{did_you_mean(source, known)} Built in: {', '.join(known)}; "
-                "or give the path of a YAML file."
-            )
-        values = yaml.safe_load(text)
-    except OSError as error:
-        raise SweepError(f"sweep file {source} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise SweepError(f"sweep file {source} is not text in UTF-8") from error
-    except yaml.YAMLError as error:
-        raise SweepError(f"sweep {source} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise SweepError(f"sweep {source}: expected keys and values, found {type(values).__name__}")
-    return values
 
 
 def _describe(error: Any) -> str:
