@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.metadata
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,7 +33,7 @@ class Registry:
         self._entries = dict(entries)
 
     def _targets(self) -> dict[str, str]:
-        return {**_installed(self.group), **self._entries}
+        return {**_installed(self.group, tuple(sys.path)), **self._entries}
 
     def names(self) -> list[str]:
         """All known names: built-in in their order, then installed ones sorted."""
@@ -61,6 +62,6 @@ class Registry:
 
 
 @functools.cache
-def _installed(group: str) -> dict[str, str]:
-    """Entry points of `group`; kept, as reading the metadata of all installed packages takes milliseconds."""
+def _installed(group: str, path: tuple[str, ...]) -> dict[str, str]:
+    """Entry points of `group` on `path`; kept, as reading the metadata of all packages takes milliseconds."""
     return {entry.name: entry.value for entry in importlib.metadata.entry_points(group=group)}

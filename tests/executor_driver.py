@@ -47,10 +47,14 @@ class Driver:
         self.mark = f"EXECUTORS_TEST={uuid.uuid4()}"
         key, value = self.mark.split("=")
         command = [sys.executable, "-m", "tests.checkpointed_work", name, str(folder), executor, str(grace)]
-        self.process = subprocess.Popen(
-            command, cwd=ROOT, env={**os.environ, key: value}, text=True, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, start_new_session=True,
-        )  # fmt: skip
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+        try:
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, env={**os.environ, key: value}, text=True, stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     def __enter__(self) -> Driver:
         return self

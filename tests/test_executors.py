@@ -103,7 +103,7 @@ class TestBusy:
 
     def test_but_not_for_ever(self, holder: subprocess.Popen[str], tmp_path: Path) -> None:
         results = dict(run_jobs(work("count", tmp_path, 0.0), range(2), workers=1, patience=0.5))
-        assert results == {0: count_to(0, STEPS), 1: Lost("held by another worker for 0.5 s: 1 is held")}
+        assert results == {0: count_to(0, STEPS), 1: Lost("held by another worker for 0.5 s: 1 is held", held=True)}
 
 
 @pytest.fixture
