@@ -23,7 +23,7 @@ from evalkit.tuning.finals import COLUMNS, compare_finals, plan_finals
 from evalkit.tuning.settings import Tuning, prepare
 from evalkit.tuning.space import search_space
 from evalkit.tuning.split import HELD_OUT, TRAIN
-from evalkit.tuning.study import SearchStudy
+from evalkit.tuning.study import SearchStudy, is_at_work
 from tests import small_search
 from tests.command import evalkit
 from tests.small_search import search_all
@@ -170,6 +170,10 @@ class TestCommand:
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        (trial,) = out.glob("trials/*")
+        while is_at_work(trial):  # its worker needs a moment to be gone
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
         options = {"experiment": str(base), "overrides": slow, "audio": recordings, "families": ["rhombic", "a2"]}
         found = []
         for folder in (out, tmp_path / "undisturbed"):
