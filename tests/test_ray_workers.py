@@ -74,7 +74,7 @@ class TestRay:
 
     @pytest.mark.timeout(600)
     def test_a_sweep_with_a_node_killed_half_way_equals_a_local_one(self, cluster: Any, tmp_path: Path) -> None:
-        slow = SHORT | {"train.steps": 60, "train.checkpoint_every": 5}
+        slow = SHORT | {"train.steps": 30, "train.checkpoint_every": 3}
         path = write_sweep(tmp_path, set=slow, seeds=[0, 1, 2, 3])
         out, local = tmp_path / "ray", tmp_path / "local"
         node = cluster.add_node(num_cpus=1, object_store_memory=80 << 20)

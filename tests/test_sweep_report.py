@@ -106,7 +106,7 @@ def test_failed_trials_have_a_table_until_they_are_done(tmp_path):
     assert failed.count("the loss is not finite") == 2
     assert "hexagonal-regular 20" in failed
     assert "1/3 done, 2 failed: the loss is not finite" in (tmp_path / "tables" / "configurations.md").read_text()
-    assert "2 trials failed, with reasons in" in text_of(report)
+    assert "failed trials: 2, with reasons in" in text_of(report)
     (tmp_path / "tables" / "mine.md").write_text("kept")
     (tmp_path / "plots" / "differences-at-12.png").write_text("of an earlier call")
     write_report(*made_sweep(made_of(families=FEW), tmp_path, metrics=["pesq"]))

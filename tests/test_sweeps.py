@@ -117,10 +117,8 @@ class TestCommand:
         assert status == 0
         assert "4 trials" in out
         for trial in expand(load_sweep(str(path))):
-            assert (
-                f"{trial.id}       5.358      {trial.seed}  waiting" in out.replace("5.3576", "5.358")
-                or trial.id in out
-            )
+            (line,) = [line for line in out.splitlines() if line.startswith(trial.id)]
+            assert line.split()[2:] == [str(trial.seed), "waiting", trial.label]
         assert not (tmp_path / "runs").exists()
         assert "2 trials" in evalkit("sweep", "--plan", path, "--shard", "1/2").out
 
@@ -169,7 +167,7 @@ class TestCommand:
         pd.testing.assert_frame_equal(values(parts), values(whole))
 
     def test_a_killed_sweep_goes_on_from_its_checkpoints_with_equal_results(self, tmp_path):
-        slow = SHORT | {"train.steps": 60, "train.checkpoint_every": 2}
+        slow = SHORT | {"train.steps": 30, "train.checkpoint_every": 2}
         path, out, whole = write_sweep(tmp_path, set=slow), tmp_path / "out", tmp_path / "whole"
         command = [sys.executable, "-m", "evalkit", "sweep", str(path), "--out", str(out), "--workers", "1"]
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import functools
 import math
 from collections.abc import Callable, Mapping
@@ -80,17 +81,13 @@ def family_of(bottleneck: Mapping[str, Any]) -> str:
 
 
 def _by_levels(bits: float, groups: int, bits_of: Callable[[int], float]) -> tuple[list[int], float]:
-    """Levels of each group, n or n + 1, whose bits add up nearest to `bits`."""
-    best: tuple[float, list[int], float] | None = None
-    for level in range(LEAST_LEVELS, MAX_LEVELS):
-        for raised in range(groups):
-            total = raised * bits_of(level + 1) + (groups - raised) * bits_of(level)
-            if best is None or abs(total - bits) < best[0]:
-                best = (abs(total - bits), [level + 1] * raised + [level] * (groups - raised), total)
-        if groups * bits_of(level) > bits:
-            break
-    assert best is not None
-    return best[1], best[2]
+    """Levels of each group, n or n + 1, whose bits add up nearest to `bits`; `bits_of` grows with the level."""
+    candidates = range(LEAST_LEVELS + 1, MAX_LEVELS)
+    above = bisect.bisect_right(candidates, bits, key=lambda level: groups * bits_of(level))
+    level = LEAST_LEVELS + above  # the last whose bits do not exceed `bits`
+    totals = [raised * bits_of(level + 1) + (groups - raised) * bits_of(level) for raised in range(groups + 1)]
+    raised = min(range(groups + 1), key=lambda raised: abs(totals[raised] - bits))
+    return [level + 1] * raised + [level] * (groups - raised), totals[raised]
 
 
 def _tiling(name: str) -> Search:

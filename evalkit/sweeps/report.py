@@ -108,7 +108,7 @@ def write_report(sweep: SweepFolder, rows: SweepRows, baseline: str | None = Non
         texts["claims.csv"] = _csv(judged.assign(claim_verdict=judged["claim"].map(of_claim)))
         texts["claims.md"] = claims_markdown(claims, judged, decided, [*budget, *sweep.sweep.notes], without)
     if len(failed):
-        texts["failed.md"] = failed_markdown(failed, f"{title}: {len(failed):,} of {len(rows.trials):,} trials failed")
+        texts["failed.md"] = failed_markdown(failed, f"{title}: failed, {len(failed):,} of {len(rows.trials):,} trials")
     rows.write(sweep.folder)
     tables = _write(texts, sweep.folder / "tables")
     plots = _draw(summary, matched, series, reference, metrics, title, sweep.folder / "plots")
@@ -130,7 +130,7 @@ def show_report(report: SweepReport, console: Console) -> None:
     lines += [f"claim {each.claim.id}: {each.verdict.upper()} ({each.counts})" for each in report.claims]
     lines += [f"no plot {name}: {reason}" for name, reason in report.plots.skipped.items()]
     if len(report.failed):
-        lines.append(f"{len(report.failed):,} trials failed, with reasons in {report.folder / 'tables' / 'failed.md'}")
+        lines.append(f"failed trials: {len(report.failed):,}, with reasons in {report.folder / 'tables' / 'failed.md'}")
     lines.append(f"tables: {report.folder / 'tables'}  plots: {report.folder / 'plots'}")
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -214,12 +214,16 @@ def _label(spec: Mapping[str, Any], point: Point, named: bool) -> str:
             continue
         value = point.values[key]
         plain = value.get("name", "system") if isinstance(value, dict) else value
-        text = "x".join(map(str, plain)) if isinstance(plain, list) else str(plain)
+        text = "x".join(map(_short, plain)) if isinstance(plain, list) else _short(plain)
         parts.append(text if root in SystemSpec.model_fields else f"{key.split('.')[-1]}-{text}")
     safe = "_".join(parts) or "trial"
     return (
         "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in safe).lstrip(".-")[:100] or "trial"
     )
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def bottleneck_label(bottleneck: Mapping[str, Any]) -> str:

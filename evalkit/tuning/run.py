@@ -98,7 +98,7 @@ def show(result: Result, tuning: Tuning, console: Console) -> None:
     notes = dict.fromkeys(result.compared.loc[result.compared["note"] != "", "note"])
     lines = [*result.answer.sentences, *(f"note: {note}" for note in notes)]
     if result.failed:
-        lines.append(f"{result.failed:,} trials failed; their reasons are in {tuning.folder / 'trials.csv'} or above")
+        lines.append(f"failed trials: {result.failed:,}; their reasons are in {tuning.folder / 'trials.csv'} or above")
     for line in [*lines, *(f"  {path}" for path in result.paths)]:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
