@@ -22,7 +22,7 @@ from evalkit.metrics import Metric, Unavailable, load_metric, version_on
 from evalkit.pair import Pair, Score
 from evalkit.protocol import Protocol
 from evalkit.scoring import Scorer
-from evalkit.store import RunStore, UtteranceRecord
+from evalkit.store import RunStore, UtteranceRecord, example_path
 from evalkit.systems import System, UnavailableSystem
 from evalkit.tables.published import Counterpart
 from q2d2.audio import AudioError, read_audio, read_header
@@ -197,11 +197,6 @@ def _reconstruct(system: System, utterance: Utterance) -> tuple[Pair, Any, int |
     averaged = f"reference: mean of {channels} channels" if channels > 1 else ""
     note = "; ".join(part for part in (averaged, made.note) if part)
     return Pair(utterance.id, audio, rate, made.audio, made.sample_rate, note=note), made.codes, made.bits
-
-
-def example_path(folder: Path, utterance: str, system: str) -> Path:
-    """Where the audio of an example utterance is kept."""
-    return folder / "audio" / utterance.replace("/", "_") / f"{system}.flac"
 
 
 def _keep_examples(evaluation: Evaluation, system: System, keys: Mapping[str, str]) -> None:

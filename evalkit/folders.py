@@ -171,12 +171,14 @@ def score_folders(pairing: Pairing, evaluation: Evaluation, console: Console, sc
     with RunStore(evaluation.folder) as store:
         unpaired = {str(folder): [str(path) for path in paths] for folder, paths in pairing.unpaired.items()}
         systems = {system.name: str(system.folder) for system in pairing.systems}
-        store.write_run(evaluation.describe() | {"folders": systems, "unpaired": unpaired})
+        description = evaluation.describe() | {"folders": systems, "unpaired": unpaired}
+        store.write_run(description)
         todo: list[System] = [GroundTruth(), *pairing.systems]
         done = []
         for system in todo:
             records = evaluate(evaluation, store, system, scorer, console)
             done.append(scored_system(evaluation, system, records, None, None))
+        store.write_run(description)
         return write_outputs(evaluation, store, done)
 
 

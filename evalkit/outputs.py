@@ -13,10 +13,10 @@ import soundfile
 
 from evalkit.codes import CodeUsage
 from evalkit.datasets import Utterance
-from evalkit.evaluation import Evaluation, example_path
+from evalkit.evaluation import Evaluation
 from evalkit.papers import Paper, read_paper
 from evalkit.plots import DrawnPlots, draw_plots
-from evalkit.store import UTTERANCE_COLUMNS, RunStore, UtteranceRecord
+from evalkit.store import SIGNAL_COLUMNS, UTTERANCE_COLUMNS, RunStore, UtteranceRecord, example_path
 from evalkit.systems import CodecSystem, GroundTruth, System
 from evalkit.tables import compare_with_paper, summarize, write_published, write_tables
 
@@ -91,12 +91,14 @@ class ScoredSystem:
         evaluation: what it was scored on.
         records: of the evaluation's utterances, in their order.
         usage: the codes of all of them, counted.
+        estimates: digest of what made each utterance's estimate (`System.fingerprint`), in the same order.
     """
 
     row: dict[str, Any]
     evaluation: Evaluation
     records: tuple[UtteranceRecord, ...]
     usage: CodeUsage
+    estimates: tuple[str, ...]
 
     @property
     def name(self) -> str:
@@ -142,7 +144,8 @@ def scored_system(
         "train_steps": described and described["metadata"].get("settings", {}).get("train", {}).get("steps"),
         "checkpoint_sha256": (system.weights_sha256 or None) if isinstance(system, CodecSystem) else None,
     }
-    return ScoredSystem(row, evaluation, tuple(records), usage)
+    estimates = tuple(system.fingerprint(utterance.id) for utterance in evaluation.utterances)
+    return ScoredSystem(row, evaluation, tuple(records), usage, estimates)
 
 
 def _stream_bitrate(evaluation: Evaluation, records: Sequence[UtteranceRecord]) -> float | None:
@@ -166,12 +169,14 @@ def _wholly_unavailable(utterances: pd.DataFrame, column: str) -> dict[str, str]
 
 
 def write_rows(store: RunStore, scored: Sequence[ScoredSystem]) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Write utterances.parquet, systems.parquet and codes.parquet; return their rows."""
+    """Write the frames of utterances, systems, codes and signals as Parquet; return the rows of the first three."""
     utterances = pd.DataFrame(_utterance_rows(scored), columns=list(UTTERANCE_COLUMNS))
     utterances["value"] = utterances["value"].astype("float64")
     systems = pd.DataFrame([system.row for system in scored])
     codes = pd.DataFrame(_code_rows(scored), columns=["system", "quantizer", "code", "count"])
-    for name, frame in (("utterances", utterances), ("systems", systems), ("codes", codes)):
+    signals = pd.DataFrame(_signal_rows(scored), columns=list(SIGNAL_COLUMNS))
+    frames = {"utterances": utterances, "systems": systems, "codes": codes, "signals": signals}
+    for name, frame in frames.items():
         store.write_frame(frame, name)
     return utterances, systems, codes
 
@@ -231,6 +236,15 @@ def _utterance_rows(scored: Sequence[ScoredSystem]) -> list[tuple[Any, ...]]:
         for on in (system.evaluation,)
         for utterance, record in zip(on.utterances, system.records, strict=True)
         for score in on.scores_of(record)
+    ]  # fmt: skip
+
+
+def _signal_rows(scored: Sequence[ScoredSystem]) -> list[tuple[Any, ...]]:
+    return [
+        (system.name, on.dataset, utterance.id, utterance.speaker, utterance.seconds, on.files[utterance.id], estimate)
+        for system in scored
+        for on in (system.evaluation,)
+        for utterance, estimate in zip(on.utterances, system.estimates, strict=True)
     ]  # fmt: skip
 
 

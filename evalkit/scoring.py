@@ -16,7 +16,7 @@ from joblib.externals.loky.process_executor import BrokenProcessPool
 from evalkit.cache import Cache
 from evalkit.metrics import load_metric, version_on
 from evalkit.pair import Pair, PairScorer, Score
-from evalkit.processes import end_with_parent, thread_variables
+from evalkit.processes import start_worker, thread_variables
 from evalkit.protocol import Protocol
 
 # Seconds after which idle workers leave: soon enough not to hold memory while the next system is trained.
@@ -95,12 +95,12 @@ class Scorer:
 
     def _pool(self) -> ProcessPoolExecutor:
         return get_reusable_executor(
-            self.workers, timeout=IDLE_SECONDS, env=ONE_THREAD, initializer=end_with_parent, initargs=(os.getpid(),)
+            self.workers, timeout=IDLE_SECONDS, env=ONE_THREAD, initializer=start_worker, initargs=(os.getpid(),)
         )
 
     def _single(self) -> ProcessPoolExecutor:
         """A process of its own, away from the pool."""
-        return ProcessPoolExecutor(1, env=ONE_THREAD, initializer=end_with_parent, initargs=(os.getpid(),))
+        return ProcessPoolExecutor(1, env=ONE_THREAD, initializer=start_worker, initargs=(os.getpid(),))
 
     def _cached(self, pair: Pair, metrics: Sequence[str]) -> dict[str, Score]:
         return PairScorer(pair, self.protocol, self.cache, self.device).cached(metrics)

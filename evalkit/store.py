@@ -13,6 +13,7 @@ import os
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -31,6 +32,12 @@ UTTERANCE_COLUMNS = (
     "system", "dataset", "utterance", "speaker", "metric", "value", "status", "detail", "seconds",
     "protocol", "version",
 )  # fmt: skip
+SIGNAL_COLUMNS = ("system", "dataset", "utterance", "speaker", "seconds", "reference_sha256", "estimate")
+
+
+def example_path(folder: Path, utterance: str, system: str) -> Path:
+    """Where the audio of an example utterance is kept."""
+    return folder / "audio" / utterance.replace("/", "_") / f"{system}.flac"
 
 
 class StoreError(UserError, RuntimeError):
@@ -159,8 +166,10 @@ class RunStore:
         self._speeds |= speeds
 
     def write_run(self, description: dict[str, Any]) -> None:
-        """Write run.json."""
-        text = json.dumps({"schema_version": SCHEMA_VERSION, **description}, indent=2, ensure_ascii=False)
+        """Write run.json, with the time (UTC) at which the last record was made."""
+        last = datetime.fromtimestamp(self._journal.stat().st_mtime, UTC).isoformat(timespec="seconds")
+        values = {"schema_version": SCHEMA_VERSION, "finished": last, **description}
+        text = json.dumps(values, indent=2, ensure_ascii=False)
         write_atomically(self.folder / "run.json", text + "\n")
 
     def write_frame(self, frame: pd.DataFrame, name: str) -> Path:

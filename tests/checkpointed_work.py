@@ -13,7 +13,7 @@ from pathlib import Path
 
 from joblib.externals.loky import get_reusable_executor
 
-from evalkit.processes import end_with_parent
+from evalkit.processes import start_worker
 from evalkit.sweeps.attempts import Busy
 from evalkit.sweeps.executors import run_jobs
 from q2d2.errors import Stopped
@@ -96,14 +96,14 @@ def surroundings(folder: Path, item: int) -> tuple[Path, str | None, str | None]
 
 def square_in_pool(folder: Path, item: int) -> int:
     """The square, computed in a pool of the worker's own, whose process it notes."""
-    pool = get_reusable_executor(1, initializer=end_with_parent, initargs=(os.getpid(),))
+    pool = get_reusable_executor(1, initializer=start_worker, initargs=(os.getpid(),))
     (folder / f"{item}.nested").write_text(str(pool.submit(os.getpid).result()))
     return pool.submit(pow, item, 2).result()
 
 
 def long_in_pool(folder: Path, item: int) -> int:
     """Keeps a pool of the worker's own busy for a minute."""
-    pool = get_reusable_executor(1, initializer=end_with_parent, initargs=(os.getpid(),))
+    pool = get_reusable_executor(1, initializer=start_worker, initargs=(os.getpid(),))
     process = pool.submit(os.getpid).result()
     future = pool.submit(time.sleep, 60)
     (folder / f"{item}.nested").write_text(str(process))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -211,5 +212,8 @@ def test_frames_and_description_are_replaced_whole(tmp_path: Path) -> None:
             path = store.write_frame(pd.DataFrame({"sizes": [[value, 3], None]}), "systems")
             store.write_run({"seed": value, "text": "ü"})
     assert pd.read_parquet(path)["sizes"].iloc[0].tolist() == [2, 3]
-    assert json.loads((tmp_path / "run.json").read_text()) == {"schema_version": 2, "seed": 2, "text": "ü"}
+    written = json.loads((tmp_path / "run.json").read_text())
+    last = datetime.fromisoformat(written.pop("finished")).timestamp()
+    assert last == int((tmp_path / "journal.jsonl").stat().st_mtime)
+    assert written == {"schema_version": 2, "seed": 2, "text": "ü"}
     assert not list(tmp_path.glob("*.part"))

@@ -12,14 +12,13 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from typing import Generic
 
-from joblib.externals.loky import ProcessPoolExecutor, process_executor
+from joblib.externals.loky import ProcessPoolExecutor
 from joblib.externals.loky.process_executor import BrokenProcessPool, TerminatedWorkerError
 
-from evalkit.processes import end_with_parent, thread_variables
+from evalkit.processes import start_worker, thread_variables
 from evalkit.sweeps.attempts import BrokenOff, Failed, Interruption, Item, Outcome, Result, attempt
 
 LEAVING = 5.0  # seconds that an idle worker has to end by itself
-MAX_GROWTH = 4 << 30  # bytes
 
 
 @dataclass
@@ -118,9 +117,7 @@ class LocalWorkers(Generic[Item, Result]):
 
 
 def _start_worker(parent: int, start_method: str) -> None:
-    end_with_parent(parent)
-    # loky would replace, with a warning, every worker that has grown by 300 MB: to import torch is enough for that.
-    process_executor._MAX_MEMORY_LEAK_SIZE = MAX_GROWTH
+    start_worker(parent)
     # A terminal sends Ctrl-C to all processes, but the parent decides how they end; their own children ignore it too.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # loky's own, which its workers begin with, does not start the processes in which torch reads data ahead.
