@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from evalkit.evaluation import Evaluation
     from evalkit.outputs import RunResult
     from evalkit.scoring import Scorer
+    from q2d2.trackers import Tracking
 
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Workers = Annotated[
@@ -28,7 +29,25 @@ Require = Annotated[
     list[str] | None,
     typer.Option(metavar="METRIC", help="Stop at once if this metric cannot run here; may be repeated."),
 ]
+Track = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--track",
+        metavar="NAME",
+        help="Follow the run in this tracker: tensorboard, wandb, trackio or an installed one; may be repeated. "
+        "Default: tensorboard.",
+    ),
+]
 MAX_GPU_PROCESSES = 4
+
+
+def make_tracking(project: str, names: Sequence[str] | None) -> Tracking:
+    """The trackers of --track, refused here where one is unknown or not installed."""
+    from q2d2.trackers import Tracking
+
+    tracking = Tracking(project, tuple(dict.fromkeys(names))) if names else Tracking(project)
+    tracking.require()
+    return tracking
 
 
 def make_scorer(

@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evalkit.cli_results import AllowFailures, Device, NoCache, Require, TimeLimit, Workers, finish, make_scorer
+from evalkit.cli_results import (
+    AllowFailures,
+    Device,
+    NoCache,
+    Require,
+    TimeLimit,
+    Track,
+    Workers,
+    finish,
+    make_scorer,
+    make_tracking,
+)
 
 if TYPE_CHECKING:
     from evalkit.experiment import Experiment
@@ -46,6 +57,7 @@ def run(
     no_cache: NoCache = False,
     require: Require = None,
     allow_failures: AllowFailures = 0,
+    track: Track = None,
     dry_run: DryRun = False,
 ) -> None:
     """Train or load every system of EXPERIMENT, score it on the test set, and write tables and plots.
@@ -56,7 +68,7 @@ def run(
     from evalkit.experiment import load_experiment
 
     loaded = load_experiment(experiment, _overrides(set_, weights_root))
-    _run(loaded, out, shard, device, workers, time_limit, no_cache, require, allow_failures, dry_run)
+    _run(loaded, out, shard, device, workers, time_limit, no_cache, require, allow_failures, dry_run, track)
 
 
 @runs_app.command(
@@ -195,6 +207,7 @@ def _run(
     require: list[str] | None,
     allow_failures: int,
     dry_run: bool,
+    track: list[str] | None = None,
 ) -> None:
     from rich.console import Console
 
@@ -202,6 +215,7 @@ def _run(
     from evalkit.shards import Shard
 
     console = Console()
+    tracking = make_tracking(experiment.name, track)
     part = None if shard is None else Shard.parse(shard)
     plan = make_plan(experiment, out or Path("runs") / experiment.name, part)
     plan.evaluation.require(require or [])
@@ -215,5 +229,6 @@ def _run(
     from evalkit.runner import run as run_plan
 
     chosen, scorer = make_scorer(plan.evaluation, device, workers, time_limit, no_cache)
-    result = run_plan(plan, console, chosen, scorer)
+    # The scores of a part are nobody's results: merging sends those of the whole.
+    result = run_plan(plan, console, chosen, scorer, tracking if part is None else None)
     finish(result, scorer, console, allow_failures, require or [])

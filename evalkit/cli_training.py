@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from evalkit.cli_results import Track, make_tracking
+
 training_app = typer.Typer(rich_markup_mode=None)
 
 
@@ -27,6 +29,7 @@ def train(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; default: runs/<name of the experiment>.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    track: Track = None,
     compile_: Annotated[bool, typer.Option("--compile", help="Compile the networks (as train.compile=true).")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop; nothing is written.")] = False,
 ) -> None:
@@ -46,6 +49,7 @@ def train(
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     console = Console(quiet=int(os.environ.get("RANK", "0")) > 0)
     loaded = load_experiment(experiment, [*(set_ or []), *(["train.compile=true"] if compile_ else [])])
+    tracking = make_tracking(loaded.name, track)
     plan = make_plan(loaded, out or Path("runs") / loaded.name)
     trained = {each.name: each for each in plan.trained}
     for name in system or []:
@@ -71,5 +75,5 @@ def train(
         return
     select_device(device)  # refuses what is not there before anything is computed
     for name in system or trained:
-        folder = train_system(plan, trained[name], device)
+        folder = train_system(plan, trained[name], device, tracking=tracking)
         console.print(f"{name}: {folder}", highlight=False, soft_wrap=True, markup=False)

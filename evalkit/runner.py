@@ -22,14 +22,18 @@ from evalkit.scoring import Scorer
 from evalkit.speed import measure_rtf
 from evalkit.store import RunStore
 from evalkit.systems import Audio, CodecSystem, System, UnavailableSystem, anchors
+from evalkit.tracking import send_results
 from evalkit.training import train_system
 from q2d2.audio import AudioError, read_audio
 from q2d2.checkpoints import load_codec, read_description
+from q2d2.trackers import Tracking
 from q2d2.training.loop import Watch, denormals_flushed
 
 
 @denormals_flushed()  # as in training: a call that trains and a later one that only scores must compute alike
-def run(plan: Plan, console: Console, device: torch.device, scorer: Scorer) -> RunResult:
+def run(
+    plan: Plan, console: Console, device: torch.device, scorer: Scorer, tracking: Tracking | None = None
+) -> RunResult:
     """Do what is missing of `plan` and write everything anew that follows from the rows.
 
     Args:
@@ -37,12 +41,15 @@ def run(plan: Plan, console: Console, device: torch.device, scorer: Scorer) -> R
         console: for progress.
         device: where codecs are trained and run; see `evalkit.device`.
         scorer: scores the reconstructions.
+        tracking: which trackers follow the trainings, and are sent the results of each system once it is scored; None
+            for trainings in TensorBoard and no results.
 
     Raises:
         TrainingError, StoreError, CheckpointError, OSError: what was computed before is kept.
     """
     with RunStore(plan.folder) as store:
-        done = score_systems(plan, store, (*anchors(plan.test_rate), *plan.systems), console, device, scorer)
+        systems = (*anchors(plan.test_rate), *plan.systems)
+        done = score_systems(plan, store, systems, console, device, scorer, tracking=tracking)
         return write_outputs(plan.evaluation, store, done)
 
 
@@ -55,6 +62,7 @@ def score_systems(
     device: torch.device,
     scorer: Scorer,
     watch: Watch | None = None,
+    tracking: Tracking | None = None,
 ) -> list[ScoredSystem]:
     """Train or load each of `systems`, score it, and note in run.json what was run.
 
@@ -64,6 +72,7 @@ def score_systems(
         systems: those of the plan, and known-answer systems.
         console, device, scorer: as in `run`.
         watch: as in `q2d2.training.loop.train`, which then draws no progress bar.
+        tracking: as in `run`.
 
     Raises:
         TrainingError, StoreError, CheckpointError, OSError: what was computed before is kept.
@@ -72,23 +81,28 @@ def score_systems(
     store.write_run(description)
     done: list[ScoredSystem] = []
     for planned in systems:
-        system, described = _open(plan, planned, device, watch) if isinstance(planned, Planned) else (planned, None)
+        if isinstance(planned, Planned):
+            system, described = _open(plan, planned, device, watch, tracking)
+        else:
+            system, described = planned, None
         on = _evaluation_of(plan.evaluation, planned)
         records = evaluate(on, store, system, scorer, console)
         works = any(score.status == "ok" for record in records for score in record.scores)
         speed = _measure_speed(plan, store, system) if isinstance(system, CodecSystem) and works else None
         done.append(scored_system(on, system, records, described, speed))
+        if tracking is not None:
+            send_results(tracking, plan.folder, done[-1], console)
     weights = {system.name: system.row["checkpoint_sha256"] for system in done}
     store.write_run(description | {"weights_sha256": {name: sha for name, sha in weights.items() if sha}})
     return done
 
 
 def _open(
-    plan: Plan, planned: Planned, device: torch.device, watch: Watch | None
+    plan: Plan, planned: Planned, device: torch.device, watch: Watch | None, tracking: Tracking | None
 ) -> tuple[System, dict[str, Any] | None]:
     """The system itself, trained first where it has to be, and its checkpoint's description if it has one."""
     if isinstance(planned, PlannedBottleneck):
-        folder = planned.checkpoint or train_system(plan, planned, device.type, watch)
+        folder = planned.checkpoint or train_system(plan, planned, device.type, watch, tracking)
         described = read_description(folder)
         return CodecSystem.of_ours(planned.name, load_codec(folder), device, described["weights_sha256"]), described
     if isinstance(planned, PlannedFolder):

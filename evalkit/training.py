@@ -9,10 +9,17 @@ from evalkit.environment import code_version
 from evalkit.plan import Plan
 from evalkit.planned import PlannedBottleneck
 from evalkit.speed import hardware_fingerprint
+from q2d2.trackers import Tracking
 from q2d2.training.loop import Watch, train
 
 
-def train_system(plan: Plan, system: PlannedBottleneck, device: str, watch: Watch | None = None) -> Path:
+def train_system(
+    plan: Plan,
+    system: PlannedBottleneck,
+    device: str,
+    watch: Watch | None = None,
+    tracking: Tracking | None = None,
+) -> Path:
     """Train `system`, or go on with it; returns the folder of its checkpoint.
 
     Its log is copied to training/NAME.csv of the run.
@@ -22,6 +29,7 @@ def train_system(plan: Plan, system: PlannedBottleneck, device: str, watch: Watc
         system: one without a checkpoint.
         device: "auto", "cpu" or "cuda".
         watch: as in q2d2.training.loop.train.
+        tracking: likewise; None for the default.
 
     Raises:
         Stopped, TrainingError, UnreadableCorpus, CheckpointError: as q2d2.training.loop.train.
@@ -29,6 +37,7 @@ def train_system(plan: Plan, system: PlannedBottleneck, device: str, watch: Watc
     folder = train(
         system.backbone, system.bottleneck, plan.train_manifest, plan.experiment.train,
         plan.folder / "checkpoints" / system.name, name=system.name, device=device, watch=watch,
+        tracking=tracking or Tracking(plan.experiment.name),
         metadata={
             "corpora": [f"{corpus.name}/{corpus.part}: {corpus.coverage}" for corpus in plan.train],
             "version": code_version(),

@@ -1,18 +1,20 @@
-"""What a training run shows and keeps: a progress bar, a CSV file and TensorBoard scalars."""
+"""What a training run shows and keeps: a progress bar, a CSV file, and scalars for its trackers."""
 
 from __future__ import annotations
 
 import csv
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Column
-from torch.utils.tensorboard import SummaryWriter
 
+from q2d2.trackers import Tracking
 from q2d2.training.steps import StepLosses
 
 # The column of what a discriminator itself lowers; its bare name is what the codec lowers.
@@ -23,12 +25,14 @@ class TrainingLog:
     """Logs rows of scalars from `first_step` on; rows of an interrupted run beyond it are dropped first.
 
     Args:
-        folder: receives log.csv and TensorBoard's events.
-        name: shown beside the progress bar.
+        folder: receives log.csv and what trackers keep.
+        name: shown beside the progress bar and of the tracked run.
         columns: names of the losses that some row has; a row without one of them leaves its place empty.
         first_step, steps: range of the run, for the bar.
         enabled: False on all ranks but the first.
         quiet: show nothing.
+        tracking: which trackers are sent the rows; one that fails is a warning. None for TensorBoard.
+        settings: plain values that trackers show.
     """
 
     def __init__(
@@ -40,6 +44,8 @@ class TrainingLog:
         steps: int,
         enabled: bool = True,
         quiet: bool = False,
+        tracking: Tracking | None = None,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         self.enabled = enabled
         if not enabled:
@@ -49,7 +55,7 @@ class TrainingLog:
         self.console = Console(stderr=True, quiet=quiet)
         self.path = folder / "log.csv"
         self._drop_rows_from(first_step)
-        self.tensorboard = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step)
+        self.trackers = (tracking or Tracking()).open(folder, name, settings or {}, first_step, self.problem)
         self.progress = Progress(
             TextColumn("[bold]{task.description}", table_column=Column(no_wrap=True, min_width=8)),
             BarColumn(bar_width=10),
@@ -73,7 +79,7 @@ class TrainingLog:
     ) -> None:
         if self.enabled:
             self.progress.stop()
-            self.tensorboard.close()
+            self.trackers.close()
 
     def problem(self, text: str) -> None:
         """Tell the user about something that training survived."""
@@ -97,8 +103,7 @@ class TrainingLog:
             if new:
                 writer.writeheader()
             writer.writerow({"step": step, **values})
-        for name, value in values.items():
-            self.tensorboard.add_scalar(name, value, step)
+        self.trackers.scalars(values, step)
         shown = " ".join(f"{name} {value:.3f}" for name, value in losses.codec.items())
         self.progress.update(self.task, completed=step, rate=f"{rate:.1f} it/s", losses=shown)
 

@@ -24,6 +24,7 @@ from q2d2.bottleneck import build_bottleneck
 from q2d2.checkpoints import CONFIG, find_checkpoint, load_backbone, read_description, save_codec
 from q2d2.codec import Codec, CodecConfig
 from q2d2.errors import Stopped
+from q2d2.trackers import Tracking
 from q2d2.training.adversarial import AdversarialLosses
 from q2d2.training.config import TrainConfig
 from q2d2.training.log import TrainingLog
@@ -65,6 +66,7 @@ def train(
     device: str = "auto",
     metadata: dict[str, Any] | None = None,
     watch: Watch | None = None,
+    tracking: Tracking | None = None,
 ) -> Path:
     """Train a codec, or go on where an earlier call in the same folder stopped.
 
@@ -75,12 +77,14 @@ def train(
         bottleneck: {"name": registered name, **options}.
         corpus: files to draw segments from.
         config: steps, losses, schedule and the rest.
-        folder: receives state.pt while training, log.csv, tensorboard/ and, at the end, the checkpoint.
-        name: shown in the progress bar.
+        folder: receives state.pt while training, log.csv, what trackers keep (tensorboard/) and, at the end, the
+            checkpoint.
+        name: shown in the progress bar, and of the tracked run.
         device: "auto", "cpu", "cuda".
         metadata: noted in the checkpoint beside the settings.
         watch: told of each logged row in place of a progress bar; what it raises ends the training, which a later call
             goes on with.
+        tracking: which trackers follow the losses, of no influence on what is trained; None for TensorBoard.
 
     Returns:
         The folder, which holds a checkpoint for `q2d2.checkpoints.load_codec`.
@@ -149,6 +153,8 @@ def train(
             config.steps,
             fabric.is_global_zero,
             quiet=watch is not None,
+            tracking=tracking,
+            settings=settings,
         ) as log,
         Preemption() as preemption,
     ):
