@@ -1,0 +1,34 @@
+"""`evalkit report`: finished runs as one page to look at and listen to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+report_app = typer.Typer(rich_markup_mode=None)
+
+
+@report_app.command(
+    epilog="Examples:  evalkit report runs/quick  |  evalkit report results/tiny --out tiny.html --listen 0  |  "
+    "evalkit report runs/a runs/b --out a-and-b.html"
+)
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of finished runs or sweeps.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The page; default: RUN/report.html, of several: report.html.")
+    ] = None,
+    listen: Annotated[
+        int, typer.Option(metavar="N", help="Utterances whose audio is put into the page; 0: none.", min=0)
+    ] = 6,
+) -> None:
+    """Write one page about finished runs: tables, charts, audio, protocol. It opens from the disk, without a server.
+
+    Systems of several runs stand in one table as "run: system", compared with the baseline of the first.
+    """
+    from evalkit.report.page import write_report
+    from evalkit.saved_run import load_run
+
+    path = write_report([load_run(run) for run in runs], out, listen)
+    typer.echo(f"report: {path} ({path.stat().st_size / 1e6:.1f} MB)")

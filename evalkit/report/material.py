@@ -1,0 +1,186 @@
+"""What the audio of a finished run can be made of again: recordings and systems, found without computing anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from baselines.codecs import build_codec
+from evalkit.datasets import Utterance, load_corpus
+from evalkit.datasets.selection import select_utterances
+from evalkit.device import select_device
+from evalkit.evaluation import file_digest
+from evalkit.experiment import Experiment
+from evalkit.folders import FolderSystem
+from evalkit.pairing import PairingError, known_by_any_name, list_audio, look_up
+from evalkit.planned import Planned, PlannedBottleneck, PlannedCodec, PlannedFolder, plan_system
+from evalkit.saved_run import SavedRun
+from evalkit.systems import CodecSystem, System
+from q2d2.audio import AudioError, read_header
+from q2d2.checkpoints import CONFIG, load_codec, read_description
+from q2d2.codec import codec_config
+from q2d2.errors import UserError
+
+Key = tuple[str, str]  # data set, utterance
+Opener = Callable[[], System]
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a run's audio can be made of again.
+
+    Attributes:
+        recordings: (data set, utterance) -> its file; not yet compared with what was scored.
+        openers: system -> what loads it.
+        lost: system -> why it cannot be loaded.
+        reason: why nothing can be made again; empty where something can.
+    """
+
+    recordings: Mapping[Key, Utterance] = field(default_factory=dict)
+    openers: Mapping[str, Opener] = field(default_factory=dict)
+    lost: Mapping[str, str] = field(default_factory=dict)
+    reason: str = ""
+
+
+def open_material(run: SavedRun) -> Material:
+    """Find what a run's audio can be made of: the corpora and systems of its experiment, or its folders.
+
+    Nothing is raised: what is missing is a reason.
+    """
+    try:
+        if run.description.get("experiment"):
+            return _of_experiment(run)
+        if run.description.get("folders"):
+            return _of_folders(run)
+    except (UserError, OSError) as error:
+        return Material(reason=told(error))
+    return Material(reason="a sweep keeps no audio of its trials")
+
+
+def _of_experiment(run: SavedRun) -> Material:
+    try:
+        experiment = Experiment.model_validate(run.description["experiment"])
+        backbone = codec_config(experiment.backbone.size, **experiment.backbone.changes)
+    except (ValidationError, ValueError, TypeError) as error:
+        why = told(error).partition(" For further information")[0]
+        return Material(reason=f"the experiment in run.json is not one of this version of evalkit: {why}")
+    lost = {
+        name: f"the run's folder has no checkpoint of it (checkpoints/{name}); a published run has none"
+        for name, spec in experiment.systems.items()
+        if spec.bottleneck is not None and not (run.folder / "checkpoints" / name / CONFIG).is_file()
+    }
+    if len(lost) == len(experiment.systems):
+        return Material(reason="the run's folder has no checkpoints; a published run has none")
+    test = experiment.data.test
+    corpus = load_corpus(test.name, test.part, test.root)
+    utterances = tuple(select_utterances(corpus, test.limit))
+    recordings = {(f"{corpus.name}/{corpus.part}", utterance.id): utterance for utterance in utterances}
+    openers: dict[str, Opener] = {}
+    for name in experiment.systems:
+        if name in lost:
+            continue
+        try:
+            planned = plan_system(name, experiment, backbone, utterances)
+        except (UserError, OSError) as error:
+            lost[name] = told(error)
+            continue
+        if isinstance(planned, PlannedCodec) and planned.missing:
+            lost[name] = planned.missing
+            continue
+        if isinstance(planned, PlannedFolder) and planned.references is not None:
+            dataset, references = planned.references
+            recordings |= {(dataset, utterance.id): utterance for utterance in references}
+        openers[name] = partial(_load, planned, run.folder)
+    if not openers:
+        return Material(reason="; ".join(dict.fromkeys(lost.values())))
+    return Material(recordings, openers, lost)
+
+
+def _load(planned: Planned, run: Path) -> System:
+    """The system itself; one that was trained here comes from the run's checkpoint.
+
+    Raises:
+        CheckpointError, CodecError, OSError: it is damaged, or does not fit.
+    """
+    device = select_device("cpu")
+    if isinstance(planned, PlannedBottleneck):
+        folder = planned.checkpoint or run / "checkpoints" / planned.name
+        digest = read_description(folder)["weights_sha256"]
+        return CodecSystem.of_ours(planned.name, load_codec(folder), device, digest)
+    if isinstance(planned, PlannedFolder):
+        return FolderSystem(planned.name, planned.folder, planned.files)
+    codec = build_codec(planned.codec, planned.weights_root, **planned.options)
+    return CodecSystem.of_whole(planned.name, planned.codec, planned.options, codec, device)
+
+
+def _of_folders(run: SavedRun) -> Material:
+    """Of `evalkit score`: decoded files by their utterances' names, originals by their content."""
+    folders = {name: Path(path) for name, path in run.description["folders"].items()}
+    utterances = list(dict.fromkeys(run.utterances["utterance"]))
+    dataset = run.description["test"]["dataset"]
+    openers: dict[str, Opener] = {}
+    lost: dict[str, str] = {}
+    for name, folder in folders.items():
+        try:
+            files = _by_name(folder, utterances)
+        except PairingError as error:
+            lost[name] = str(error)
+            continue
+        openers[name] = partial(FolderSystem, name, folder, files)
+    recordings = _originals(run, folders.values(), dataset)
+    if not recordings:
+        return Material(reason=f"the folder of its originals ({dataset}) was not found beside {_listed(folders)}")
+    if not openers:
+        return Material(reason="; ".join(dict.fromkeys(lost.values())))
+    return Material({(dataset, name): recording for name, recording in recordings.items()}, openers, lost)
+
+
+def _by_name(folder: Path, utterances: Iterable[str]) -> dict[str, Path]:
+    known = known_by_any_name(folder, list_audio(folder, []))
+    found = {name: look_up(known, name, name, folder) for name in utterances}
+    return {name: path for name, path in found.items() if path is not None}
+
+
+def _originals(run: SavedRun, estimates: Iterable[Path], dataset: str) -> dict[str, Utterance]:
+    """Utterance -> its recording, in the first likely folder where contents are those that were scored."""
+    digests = dict(zip(run.signals["utterance"], run.signals["reference_sha256"], strict=True))
+    for folder in _likely(run, estimates, dataset):
+        try:
+            files = _by_name(folder, digests)
+            if not files or file_digest(files[first := next(iter(files))]) != digests[first]:
+                continue
+        except PairingError:
+            continue
+        return {name: found for name, path in files.items() if (found := _recording(name, path)) is not None}
+    return {}
+
+
+def _recording(name: str, path: Path) -> Utterance | None:
+    try:
+        header = read_header(path)
+    except AudioError:
+        return None
+    return Utterance(name, path, None, header.frames, header.sample_rate)
+
+
+def _likely(run: SavedRun, estimates: Iterable[Path], dataset: str) -> Iterator[Path]:
+    """run.json does not name the originals' folder, but a data set is called after it and the one above it."""
+    estimates = list(estimates)
+    yield from (Path(name) for name in run.description.get("unpaired") or {} if Path(name) not in estimates)
+    yield Path(dataset)
+    for folder in estimates:
+        yield from (folder.parent / Path(dataset).name, folder.parent.parent / dataset)
+
+
+def _listed(folders: Mapping[str, Path]) -> str:
+    return ", ".join(folder.name for folder in folders.values())
+
+
+def told(error: BaseException) -> str:
+    """An error on one line; the kind of one that is a defect as well."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, UserError | OSError | ValidationError) else f"{type(error).__name__}: {text}"

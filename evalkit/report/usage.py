@@ -1,0 +1,182 @@
+"""Which codes a system uses: heat maps on the cells of its tilings, sorted bars for any other family."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from evalkit.plots.cells import bounding_box, clipped_cells
+from evalkit.plots.usage import tilings_of
+from evalkit.report.charts import Chart, Panel
+from evalkit.report.names import plain
+from evalkit.report.svg import drawing, line, number, outline, tag, text
+
+PANEL, GAP, HEAD_ROOM = 222.0, 18.0, 40.0
+ACROSS = 3
+# Use relative to uniform: ends of the classes h0..h7 of the style.
+BINS = (1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0, 8.0)
+BIN_TEXTS = ("below 1/8", "1/8", "1/4", "1/2", "1", "2", "4", "8 and more")
+MAX_BARS = 74
+BARS_HEIGHT = 150.0
+CODES = ("Quantizer", "Code", "Count", "Share %", "Relative to uniform")
+RANKS = ("Quantizer", "Ranks", "Share % each", "Relative to uniform")
+MAX_TABLE = 1500
+
+
+def usage_chart(codes: pd.DataFrame, systems: pd.DataFrame) -> Chart:
+    """A panel a system whose codes were counted."""
+    title = "Use of the codes"
+    specs = dict(zip(systems["system"], systems.get("bottleneck", [None] * len(systems)), strict=True))
+    panels: list[Panel] = []
+    mapped = False
+    for name, rows in codes.groupby("system", sort=False):
+        counts = [group.sort_values("code")["count"].to_numpy(np.float64) for _, group in rows.groupby("quantizer")]
+        if not counts or any(values.sum() == 0 for values in counts):
+            continue
+        tilings = tilings_of(specs.get(str(name)))
+        identity = f"usage-{len(panels)}"
+        if [tiling.num_points for tiling in tilings] == [len(values) for values in counts]:
+            grids = [tiling.points.double().cpu().numpy() for tiling in tilings]
+            panels.append(_heat_maps(identity, str(name), grids, counts))
+            mapped = True
+        else:
+            panels.append(_bars(identity, str(name), counts))
+    if not panels:
+        return Chart("usage", title, missing="no codes were counted")
+    explained = (
+        "Bars: share of each code or of equally many neighbouring ranks, most frequent first; line: uniform use."
+    )
+    if mapped:
+        explained = (
+            "Cells: nearest-point regions of a pair's codes, by how often a code is used; crossed out where never. "
+            f"{explained}"
+        )
+    return Chart("usage", title, "System", explained, tuple(panels), _legend() if mapped else ())
+
+
+def _legend() -> tuple[tuple[Markup, str], ...]:
+    sample = '<svg class="sample" aria-hidden="true" width="18" height="18" viewBox="0 0 18 18">{}</svg>'
+    cell = "M1 1L17 1L17 17L1 17Z"
+    shades = [
+        (Markup(sample).format(tag("path", d=cell, class_=f"cell h{index}")), told)
+        for index, told in enumerate(BIN_TEXTS)
+    ]
+    unused = tag("g", tag("path", d=cell, class_="cell unused"), tag("path", d="M3 3L15 15M15 3L3 15", class_="cross"))
+    first = (shades[0][0], f"{shades[0][1]} of uniform use")
+    return (first, *shades[1:], (Markup(sample).format(unused), "never used"))
+
+
+def _place(index: int, height: float) -> tuple[float, float]:
+    """Left and top of a panel."""
+    return (index % ACROSS) * (PANEL + GAP), HEAD_ROOM + (index // ACROSS) * (height + HEAD_ROOM)
+
+
+def _size(count: int, height: float) -> tuple[float, float]:
+    across = min(count, ACROSS)
+    return max(across * (PANEL + GAP), PANEL + 120), -(-count // ACROSS) * (height + HEAD_ROOM) + 6
+
+
+def _headings(x: float, y: float, first: str, values: NDArray[np.float64]) -> list[Markup]:
+    live, size = int((values > 0).sum()), len(values)
+    return [
+        text(x, y - 22, f"{first}: {live:,} of {size:,} used"),
+        text(x, y - 7, f"entropy {_entropy(values):.2f} of {math.log2(size):.2f} bits", class_="tick"),
+    ]
+
+
+def _entropy(values: NDArray[np.float64]) -> float:
+    share = values[values > 0] / values.sum()
+    return max(0.0, float(-(share * np.log2(share)).sum()))
+
+
+def _heat_maps(
+    identity: str, name: str, grids: Sequence[NDArray[np.float64]], counts: Sequence[NDArray[np.float64]]
+) -> Panel:
+    boxes = [bounding_box(points) for points in grids]
+    height = PANEL * max((y_high - y_low) / (x_high - x_low) for x_low, x_high, y_low, y_high in boxes)
+    parts: list[Markup] = []
+    table = []
+    for pair, (points, box, values) in enumerate(zip(grids, boxes, counts, strict=True)):
+        x, y = _place(pair, height)
+        parts += _headings(x, y, f"pair {pair + 1}", values)
+        relative = values / values.sum() * len(values)
+        scale = PANEL / (box[1] - box[0])
+        for code, cell in enumerate(clipped_cells(points, box)):
+            corners = [(x + (px - box[0]) * scale, y + (box[3] - py) * scale) for px, py in cell]
+            share = f"{100 * values[code] / values.sum():.3g} %"
+            told = f"pair {pair + 1}, code {code}: {share} of frames, {relative[code]:.2g} x uniform"
+            parts.append(_cell(corners, float(relative[code]), told))
+            table.append([f"pair {pair + 1}", str(code), f"{values[code]:,.0f}", share, f"{relative[code]:.2f}"])
+    svg = drawing(
+        identity,
+        *_size(len(grids), height),
+        f"Use of the codes of {plain(name)}",
+        f"{len(grids)} pairs of channels, one map each. The table below has the counts.",
+        *parts,
+        tips=True,
+    )
+    return Panel(plain(name), svg, CODES, table[:MAX_TABLE], _cut(len(table)))
+
+
+def _cut(rows: int) -> str:
+    return (
+        f"Table: the first {MAX_TABLE:,} of {rows:,} codes; codes.parquet of the run has all."
+        if rows > MAX_TABLE
+        else ""
+    )
+
+
+def _cell(corners: Sequence[tuple[float, float]], relative: float, told: str) -> Markup:
+    if relative > 0:
+        shade = sum(relative >= end for end in BINS)
+        return tag("path", d=outline(corners), class_=f"cell h{shade}", data_tip=told)
+    middle_x = sum(x for x, _ in corners) / len(corners)
+    middle_y = sum(y for _, y in corners) / len(corners)
+    arm = 0.3 * min(math.dist((middle_x, middle_y), corner) for corner in corners)
+    (left, right), (top, low) = (middle_x - arm, middle_x + arm), (middle_y - arm, middle_y + arm)
+    cross = outline([(left, top), (right, low)], closed=False) + outline([(left, low), (right, top)], closed=False)
+    return tag(
+        "g", tag("path", d=outline(corners), class_="cell unused"), tag("path", d=cross, class_="cross"), data_tip=told
+    )
+
+
+def _bars(identity: str, name: str, counts: Sequence[NDArray[np.float64]]) -> Panel:
+    parts: list[Markup] = []
+    table = []
+    for quantizer, values in enumerate(counts):
+        x, y = _place(quantizer, BARS_HEIGHT)
+        parts += _headings(x, y, f"quantizer {quantizer + 1}", values)
+        share = np.sort(values)[::-1] / values.sum()
+        groups = np.array_split(share, min(len(share), MAX_BARS))
+        tops = [float(group.mean()) for group in groups]
+        highest = max(tops)
+        step = PANEL / len(groups)
+        bars = "".join(
+            f"M{number(x + index * step)} {number(y + BARS_HEIGHT)}v{number(-BARS_HEIGHT * top / highest)}"
+            f"h{number(max(0.8 * step, 0.8))}V{number(y + BARS_HEIGHT)}Z"
+            for index, top in enumerate(tops)
+            if top > 0
+        )
+        level = y + BARS_HEIGHT * (1 - 1 / len(share) / highest)
+        parts.append(tag("path", d=bars, class_="bars"))
+        parts.append(line(x, y + BARS_HEIGHT, x + PANEL, y + BARS_HEIGHT, class_="grid"))
+        parts.append(line(x, level, x + PANEL, level, class_="uniform"))
+        first = 1
+        for group, top in zip(groups, tops, strict=True):
+            last = first + len(group) - 1
+            ranks = str(first) if first == last else f"{first:,} to {last:,}"
+            table.append([f"quantizer {quantizer + 1}", ranks, f"{100 * top:.3g}", f"{top * len(share):.2f}"])
+            first = last + 1
+    svg = drawing(
+        identity,
+        *_size(len(counts), BARS_HEIGHT),
+        f"Use of the codes of {plain(name)}",
+        f"{len(counts)} quantizers, most frequent code first. The table below has the shares.",
+        *parts,
+    )
+    return Panel(plain(name), svg, RANKS, table[:MAX_TABLE], _cut(len(table)))
