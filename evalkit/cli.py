@@ -12,8 +12,11 @@ import typer
 from typer.core import TyperGroup
 
 from evalkit.cli_checkpoints import checkpoints_app
+from evalkit.cli_compare import compare_app
 from evalkit.cli_files import cache_app, data_app, doctor_app, weights_app
 from evalkit.cli_geometry import geometry_app
+from evalkit.cli_history import history_app
+from evalkit.cli_report import report_app
 from evalkit.cli_runs import runs_app
 from evalkit.cli_score import score_app
 from evalkit.cli_sweeps import sweeps_app
@@ -44,12 +47,15 @@ app = typer.Typer(
 )
 app.add_typer(runs_app)
 app.add_typer(score_app)
+app.add_typer(report_app)
+app.add_typer(compare_app)
 app.add_typer(training_app)
 app.add_typer(tune_app)
 app.add_typer(checkpoints_app)
 app.add_typer(tokens_app)
 app.add_typer(doctor_app)
 app.add_typer(geometry_app)
+app.add_typer(history_app)
 app.add_typer(sweeps_app, name="sweep")
 app.add_typer(data_app, name="data")
 app.add_typer(weights_app, name="weights")

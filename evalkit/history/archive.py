@@ -1,0 +1,92 @@
+"""A store of published runs: where they lie, and all of them read in the order in which they were made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+
+from evalkit.history.migrations import HistoryError
+from evalkit.history.publication import PUBLICATION, Publication, read_publication
+from evalkit.saved_run import DESCRIPTION, SWEEP, RunError
+
+PUBLISHED = "published"
+
+
+@dataclass(frozen=True)
+class History:
+    """What a store holds.
+
+    Attributes:
+        publications: from the oldest to the newest; of equal runs one.
+        damaged: a line for each that could not be read, which names the file.
+    """
+
+    publications: tuple[Publication, ...]
+    damaged: tuple[str, ...]
+
+    def rows(self) -> pd.DataFrame:
+        """All rows of all summaries, oldest first, with `position`: the place in `publications`."""
+        return joined([publication.summary for publication in self.publications])
+
+
+def read_history(store: Path, seen: Callable[[int, int], None] = lambda done, total: None) -> History:
+    """Read all publications of a store, and its plain folders of runs, which are older ones not moved yet.
+
+    Args:
+        store: the folder that `evalkit publish --to` was given.
+        seen: called with the number read and the number there is.
+
+    Raises:
+        HistoryError: the store is missing, is itself a run, or holds nothing.
+    """
+    if not store.is_dir():
+        raise HistoryError(f"{store}: no such folder; evalkit publish RUN --to {store} makes it")
+    if is_run(store):
+        raise HistoryError(f"{store} is one run; give the folder that holds published ones (evalkit publish RUN --to)")
+    published, plain = list(published_folders(store)), [each for each in sorted(store.iterdir()) if is_run(each)]
+    found: dict[tuple[str, str], Publication] = {}  # name and digest: branches may publish one run under two times
+    digests: set[str] = set()
+    damaged = []
+    for done, folder in enumerate([*published, *plain], 1):
+        try:
+            publication = read_publication(folder)
+            digest = str(publication.values["digest"])
+            # Published ones come first: a plain folder that was published since is there already.
+            if done <= len(published) or digest not in digests:
+                found.setdefault((publication.name, digest), publication)
+                digests.add(digest)
+        except (HistoryError, RunError) as error:
+            damaged.append(str(error))
+        seen(done, len(published) + len(plain))
+    if not found and not damaged:
+        raise HistoryError(f"{store} holds nothing published; evalkit publish RUN --to {store} adds a run")
+    ordered = sorted(found.values(), key=lambda publication: publication.order)
+    return History(tuple(ordered), tuple(damaged))
+
+
+def published_folders(store: Path, name: str | None = None) -> Iterator[Path]:
+    """The folders of publications, or of those in the folder of one name, whole or not."""
+    root = store / PUBLISHED
+    names = ([root / name] if name else sorted(root.iterdir())) if root.is_dir() else []
+    for folder in names:
+        if folder.is_dir() and not folder.name.startswith("."):  # a dot: what a killed publish left
+            yield from (each for each in sorted(folder.iterdir()) if each.is_dir() and not each.name.startswith("."))
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a run or a sweep, published or not."""
+    return any((folder / name).is_file() for name in (PUBLICATION, DESCRIPTION, SWEEP))
+
+
+def joined(tables: list[pa.Table]) -> pd.DataFrame:
+    """The rows of several tables, with their `position` among the tables."""
+    placed = [
+        table.append_column("position", pa.array([position] * table.num_rows, pa.int64()))
+        for position, table in enumerate(tables)
+    ]
+    frame: pd.DataFrame = pa.concat_tables(placed).to_pandas()
+    return frame

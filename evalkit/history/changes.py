@@ -1,0 +1,165 @@
+"""What changed from one publication to the next: paired comparisons with the predecessor of the same name."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+import pyarrow.parquet as pq
+
+from evalkit.history.migrations import HistoryError
+from evalkit.history.publication import CHANGES, Publication
+from evalkit.statistics import PairedComparison, compare_paired, holm
+from evalkit.tables import metric_format, resampling_unit
+from evalkit.tables.paired import ALPHA
+
+KEYS = ["dataset", "protocol", "system", "metric"]
+
+
+class Step(NamedTuple):
+    """One comparison to make: a metric of a system, with the publication it follows."""
+
+    dataset: str
+    protocol: str
+    system: str
+    metric: str
+    predecessor: str
+
+
+def find_steps(publications: Sequence[Publication], rows: pd.DataFrame) -> dict[int, list[Step]]:
+    """Position of a publication -> what is to be compared in it, and with which earlier one.
+
+    The predecessor of a metric of a system is the newest earlier publication of the same name with numbers of the same
+    metric version, over the same utterances of the same data set, under the same protocol. Of a sweep nothing is
+    compared: its systems are trials.
+
+    Args:
+        publications: oldest first.
+        rows: of their summaries, with `position` (`History.rows`).
+    """
+    found: dict[int, list[Step]] = defaultdict(list)
+    last: dict[tuple[str, ...], list[tuple[str, str]]] = defaultdict(list)  # series -> (references, id), newest last
+    sweeps = [publication.is_sweep for publication in publications]
+    names = [publication.name for publication in publications]
+    scored = rows[rows["n_ok"] > 0]
+    columns = [scored[name] for name in ("position", *KEYS, "version", "utterances", "references")]
+    for position, dataset, protocol, system, metric, version, utterances, references in zip(*columns, strict=True):
+        if sweeps[position]:
+            continue
+        series = last[names[position], dataset, protocol, system, metric, version, utterances]
+        for earlier, identifier in reversed(series):
+            if same_audio(earlier, references):
+                found[position].append(Step(dataset, protocol, system, metric, identifier))
+                break
+        series.append((references, publications[position].id))
+    return dict(found)
+
+
+def same_audio(references: str, others: str) -> bool:
+    """Whether two digests of reference audio can be of the same: they are equal, or one was not kept."""
+    return references == others or not references or not others
+
+
+def are_known(publication: Publication, steps: Sequence[Step]) -> bool:
+    """Whether the changes kept with a publication are of exactly these steps."""
+    columns = [publication.changes[name].to_pylist() for name in Step._fields]
+    return {Step(*values) for values in zip(*columns, strict=True)} == set(steps)
+
+
+def compare_steps(utterances: pd.DataFrame, steps: Sequence[Step], others: Mapping[str, Publication]) -> pd.DataFrame:
+    """The comparisons of one publication: one row a step, columns `CHANGES`.
+
+    `difference` is the mean of this one minus the predecessor, over the utterances both scored. Holm's correction is
+    over all steps with any difference: what is equal utterance by utterance needs no test. `verdict` as in
+    `evalkit.tables.compare_with_baseline`: "better", "worse" ("higher", "lower"), or "".
+
+    Args:
+        utterances: rows of the publication.
+        steps: from `find_steps`.
+        others: id -> publication, at least the predecessors.
+
+    Raises:
+        HistoryError: a predecessor's rows cannot be read.
+    """
+    here = _scores(utterances)
+    before = {identifier: _scores(_rows(others[identifier])) for identifier in {step.predecessor for step in steps}}
+    speakers = {
+        str(dataset): dict(zip(rows["utterance"], rows["speaker"], strict=True))
+        if resampling_unit(rows) == "speakers"
+        else None
+        for dataset, rows in utterances.groupby("dataset", sort=False)
+    }
+    compared = [
+        compare_paired(
+            here.get(step[:-1], {}), before[step.predecessor].get(step[:-1], {}), clusters=speakers[step.dataset]
+        )
+        for step in steps
+    ]
+    tested = [index for index, each in enumerate(compared) if each.p is not None and _differs(each)]
+    adjusted = dict(zip(tested, holm([compared[index].p or 0.0 for index in tested]), strict=True))
+    table = [
+        _row(step, comparison, adjusted.get(index, math.nan))
+        for index, (step, comparison) in enumerate(zip(steps, compared, strict=True))
+    ]
+    return pd.DataFrame(table, columns=CHANGES.names)
+
+
+def out_of_reach(changes: pd.DataFrame) -> str:
+    """A sentence, or nothing: where so few units were compared that Wilcoxon's test could not reach the level.
+
+    Args:
+        changes: of one publication, columns `CHANGES`.
+    """
+    tested = changes[changes["p_holm"].notna()]
+    if not len(tested):
+        return ""
+    units = int(tested["units"].max())
+    smallest = len(tested) * 2 * 0.5**units
+    if smallest < ALPHA:
+        return ""
+    return (
+        f"With {units} units and {len(tested)} comparisons the smallest corrected p there can be is "
+        f"{min(1, smallest):.2g}: no change could be found."
+    )
+
+
+def _differs(comparison: PairedComparison) -> bool:
+    return comparison.effect_rank != 0 or comparison.interval.mean != 0
+
+
+def _row(step: Step, comparison: PairedComparison, p_holm: float) -> dict[str, Any]:
+    interval = comparison.interval
+    verdict = ""
+    if interval.mean is not None and comparison.is_significant(p_holm, ALPHA):
+        higher_is_better = metric_format(step.metric).higher_is_better
+        rises = interval.mean > 0
+        names = ("higher", "lower") if higher_is_better is None else ("better", "worse")
+        verdict = names[0] if rises == (higher_is_better is not False) else names[1]
+    numbers = {"difference": interval.mean, "low": interval.low, "high": interval.high, "p": comparison.p}
+    return (
+        step._asdict()
+        | {"n": interval.n, "units": comparison.units, "p_holm": p_holm, "verdict": verdict}
+        | {key: math.nan if number is None else number for key, number in numbers.items()}
+    )
+
+
+def _scores(utterances: pd.DataFrame) -> dict[Any, dict[str, float]]:
+    """(data set, protocol, system, metric) -> utterance -> value, of the scores that are numbers."""
+    protocol = utterances["protocol"].fillna("") if "protocol" in utterances else ""
+    ok = utterances.assign(protocol=protocol)[(utterances["status"] == "ok") & utterances["value"].notna()]
+    return {
+        key: dict(zip(rows["utterance"], rows["value"].astype(float), strict=True))
+        for key, rows in ok.groupby(KEYS, sort=False)
+    }
+
+
+def _rows(publication: Publication) -> pd.DataFrame:
+    path = publication.folder / "utterances.parquet"
+    try:
+        rows: pd.DataFrame = pq.ParquetFile(path).read().to_pandas()
+    except (OSError, ValueError) as error:
+        raise HistoryError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+    return rows

@@ -1,0 +1,108 @@
+"""What the site is made from: a history, and all that is derived from it once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from evalkit.history.archive import History
+from evalkit.history.boards import Board, leaderboards, number_format
+from evalkit.history.publication import Publication
+from evalkit.history.summaries import SYSTEM_NUMBERS
+from evalkit.history.sweep_views import SweepContent
+from evalkit.history.timeline import SystemHistory, system_histories
+
+
+class Heading(NamedTuple):
+    """Of a column: its key, its text with unit and arrow, and whether it is a metric."""
+
+    key: str
+    text: str
+    is_metric: bool
+
+
+class Link(NamedTuple):
+    """A text and where it leads, from the root of the site."""
+
+    text: str
+    to: str
+
+
+@dataclass(frozen=True)
+class Site:
+    """A history with all that is derived from it once.
+
+    Attributes:
+        history: what the store holds.
+        rows: of all summaries, with `position`.
+        changes: of all publications, with `position`.
+        sweeps: position of a sweep -> its tables.
+        reports: paths of the reports that there are.
+    """
+
+    history: History
+    rows: pd.DataFrame
+    changes: pd.DataFrame
+    sweeps: dict[int, SweepContent]
+    reports: frozenset[str]
+
+    @property
+    def publications(self) -> tuple[Publication, ...]:
+        return self.history.publications
+
+    @cached_property
+    def boards(self) -> list[Board]:
+        return leaderboards(self.publications, self.rows)
+
+    @cached_property
+    def systems(self) -> list[SystemHistory]:
+        return system_histories(self.publications, self.rows, self.changes)
+
+    @cached_property
+    def positions_of(self) -> dict[str, list[int]]:
+        """Name -> positions of its publications, oldest first."""
+        found: dict[str, list[int]] = {}
+        for position, publication in enumerate(self.publications):
+            found.setdefault(publication.name, []).append(position)
+        return found
+
+    @cached_property
+    def records_of(self) -> dict[int, list[dict[Any, Any]]]:
+        """Position -> the rows of its summary."""
+        found: dict[int, list[dict[Any, Any]]] = {}
+        for record in self.rows.to_dict("records"):
+            found.setdefault(record["position"], []).append(record)
+        return found
+
+    @cached_property
+    def changes_of(self) -> dict[Any, pd.DataFrame]:
+        return {position: rows for position, rows in self.changes.groupby("position", sort=False)}
+
+    @cached_property
+    def namesakes(self) -> dict[str, list[SystemHistory]]:
+        """System's name -> its histories, one a name of runs."""
+        found: dict[str, list[SystemHistory]] = {}
+        for system in self.systems:
+            found.setdefault(system.system, []).append(system)
+        return found
+
+    def label(self, position: int) -> str:
+        """Date and version of a run, as axes and tables say it."""
+        publication = self.publications[position]
+        return f"{date(publication)} {publication.values['commit'] or publication.values['version']}".strip()
+
+
+def date(publication: Publication) -> str:
+    return publication.made.strftime("%Y-%m-%d")
+
+
+def headings(columns: Sequence[str]) -> list[Heading]:
+    found = []
+    for key in columns:
+        style = number_format(key)
+        found.append(Heading(key, f"{style.heading} {style.arrow}".strip(), key not in SYSTEM_NUMBERS))
+    return found

@@ -1,0 +1,137 @@
+"""What the pages say of sweeps: configurations, and verdicts on claims where there are any."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from evalkit.history.migrations import HistoryError
+from evalkit.history.publication import Publication
+from evalkit.tables import metric_format
+from evalkit.tables.cells import MISSING, format_number
+
+# Column of the table -> heading, decimals, factor.
+NUMBERS = {
+    "bits_per_frame": ("bits/frame", 2, 1.0),
+    "entropy_bits_per_frame": ("coded", 2, 1.0),
+    "utilization": ("utilization %", 1, 100.0),
+    "normalized_entropy": ("norm. entropy", 3, 1.0),
+}
+CLAIMS = ("Claim", "Comparison", "Metric", "Difference", "Corrected p", "Verdict", "Claim as a whole", "Note")
+
+
+class SweepCell(NamedTuple):
+    """A text, and the number it is sorted by, if it is one."""
+
+    text: str
+    value: float | None = None
+
+
+class SweepTable(NamedTuple):
+    """A table of a sweep's page; `id` is that of its element."""
+
+    id: str
+    title: str
+    headings: tuple[str, ...]
+    lines: tuple[tuple[SweepCell, ...], ...]
+
+
+class SweepContent(NamedTuple):
+    """What a sweep's report says, as far as it had been written when the sweep was published.
+
+    Attributes:
+        tables: claims and configurations.
+        num_configurations: None where they were not written.
+        verdicts: (claim, verdict) of each claim.
+    """
+
+    tables: tuple[SweepTable, ...]
+    num_configurations: int | None
+    verdicts: tuple[tuple[str, str], ...]
+
+
+def read_sweep(publication: Publication) -> SweepContent:
+    """Read the tables of a published sweep.
+
+    Raises:
+        HistoryError: a file of them cannot be read.
+    """
+    claims = _read_table(publication.folder, "claims")
+    configurations = _read_table(publication.folder, "configurations")
+    tables, told = [], {}
+    if claims is not None:
+        lines = tuple(_claim(row) for row in claims.to_dict("records"))
+        tables.append(SweepTable("claims", "Claims", CLAIMS, lines))
+        told = dict(zip(claims["claim"], claims["claim_verdict"], strict=True))
+    if configurations is not None:
+        tables.append(_configurations(configurations))
+    return SweepContent(
+        tuple(tables),
+        None if configurations is None else len(configurations),
+        tuple((str(claim), str(verdict)) for claim, verdict in told.items()),
+    )
+
+
+def _read_table(folder: Path, name: str) -> pd.DataFrame | None:
+    """A table of a sweep, published (Parquet) or still in the folder of the sweep (CSV); None where there is none."""
+    published, own = folder / f"{name}.parquet", folder / "tables" / f"{name}.csv"
+    path = published if published.is_file() else own
+    if not path.is_file():
+        return None
+    try:
+        return pd.read_parquet(path) if path == published else pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise HistoryError(f"{path} is damaged: {' '.join(str(error).split())}") from error
+
+
+def _claim(row: dict[Any, Any]) -> tuple[SweepCell, ...]:
+    style = metric_format(row["metric"])
+    decimals = style.decimals + 1
+    difference = _number(row["difference"], decimals)
+    if difference.value is not None and row["low"] == row["low"]:
+        ends = [format_number(row[end], decimals) for end in ("low", "high")]
+        difference = difference._replace(text=f"{difference.text} [{ends[0]}, {ends[1]}]")
+    p_holm = row["p_holm"]
+    return (
+        SweepCell(_text(row["claim"])),
+        SweepCell(_text(row["comparison"])),
+        SweepCell(style.label),
+        difference,
+        SweepCell(f"{p_holm:.2g}", p_holm) if p_holm == p_holm else SweepCell(MISSING),
+        SweepCell(_text(row["verdict"])),
+        SweepCell(_text(row["claim_verdict"])),
+        SweepCell(_text(row["note"])),
+    )
+
+
+def _configurations(frame: pd.DataFrame) -> SweepTable:
+    metrics = [key.removesuffix("_low") for key in frame.columns if key.endswith("_low")]
+    styles = {metric: metric_format(metric) for metric in metrics}
+    numbers = [key for key in NUMBERS if key in frame and frame[key].notna().any()]
+    lines = []
+    for row in frame.to_dict("records"):
+        cells = [SweepCell(_text(row["configuration"])), SweepCell(f"{row['seeds_done']}/{row['seeds']}")]
+        for key in numbers:
+            _, decimals, factor = NUMBERS[key]
+            cells.append(_number(row[key] * factor, decimals))
+        for metric, style in styles.items():
+            mean, low, high = (row[f"{metric}{end}"] for end in ("", "_low", "_high"))
+            cell = _number(mean, style.decimals)
+            if cell.value is not None and low == low:
+                cell = cell._replace(text=f"{cell.text} ± {format_number((high - low) / 2, style.decimals)}")
+            cells.append(cell)
+        lines.append((*cells, SweepCell(_text(row["status"]))))
+    heads = [f"{style.heading} {style.arrow}".strip() for style in styles.values()]
+    shown = ("Configuration", "Seeds", *(NUMBERS[key][0] for key in numbers), *heads, "Status")
+    return SweepTable("configurations", "Configurations", shown, tuple(lines))
+
+
+def _number(value: float, decimals: int) -> SweepCell:
+    return SweepCell(MISSING) if math.isnan(value) else SweepCell(format_number(value, decimals), value)
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
