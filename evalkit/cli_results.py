@@ -68,8 +68,8 @@ def make_scorer(
 
 def finish(result: RunResult, scorer: Scorer, console: Console, allow_failures: int, required: Sequence[str]) -> None:
     """Print what a run gave; exit status 1 if too many scores failed, or a required metric could not run."""
-    from evalkit.outputs import pair_notes
     from evalkit.tables import compare_with_baseline, render_console, render_differences, render_published, summarize
+    from evalkit.tables.notes import pair_notes
 
     def line(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -107,6 +107,7 @@ class Evaluation:
         """Test set, protocol, versions and machine, for run.json."""
         rates = {name: (metric.sample_rate, metric.version) for name, metric in self.loaded.items()}
         return describe_environment() | {
+            "notes": list(self.notes),
             "protocol": {"label": self.protocol.label} | self.protocol.describe(rates),
             "unavailable": self.unavailable,
             "baseline": self.baseline,

@@ -19,6 +19,7 @@ from evalkit.plots import DrawnPlots, draw_plots
 from evalkit.store import SIGNAL_COLUMNS, UTTERANCE_COLUMNS, RunStore, UtteranceRecord, example_path
 from evalkit.systems import CodecSystem, GroundTruth, System
 from evalkit.tables import compare_with_paper, summarize, write_published, write_tables
+from evalkit.tables.notes import pair_notes
 
 # By these names tables and plots are known as ours.
 TABLES = ("comparison.*", "differences.*", "published.*")
@@ -212,20 +213,6 @@ def _remove_others(folder: Path, patterns: Sequence[str], written: Sequence[Path
         for path in folder.glob(pattern):
             if path not in written:
                 path.unlink()
-
-
-def pair_notes(utterances: pd.DataFrame) -> list[str]:
-    """One sentence a system with pairs that are delayed, clipped, of unequal length, or were made mono."""
-    told = utterances[(utterances["status"] == "ok") & (utterances["detail"] != "")]
-    notes = []
-    for system, rows in told.groupby("system", sort=False):
-        total = utterances.loc[utterances["system"] == system, "utterance"].nunique()
-        first = rows.iloc[int(rows["detail"].str.len().to_numpy().argmax())]
-        notes.append(
-            f"{system}: remarks on {rows['utterance'].nunique()} of {total} utterances (detail in the rows), "
-            f"such as {first['utterance']}: {first['detail']}."
-        )
-    return notes
 
 
 def _utterance_rows(scored: Sequence[ScoredSystem]) -> list[tuple[Any, ...]]:

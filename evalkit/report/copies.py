@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from evalkit.outputs import pair_notes
 from evalkit.report.facts import run_notes
 from evalkit.report.joined import Joined
 from evalkit.report.published import PublishedTable
 from evalkit.tables.differences import differences_latex, differences_markdown, method_notes
 from evalkit.tables.markup import to_latex, to_markdown
-from evalkit.tables.notes import protocol_note, standing_notes, units
+from evalkit.tables.notes import pair_notes, protocol_note, standing_notes, units
 from evalkit.tables.published import published_latex, published_markdown
 
 

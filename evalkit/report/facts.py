@@ -41,6 +41,9 @@ def run_facts(run: SavedRun) -> list[Fact]:
 def run_notes(run: SavedRun) -> list[str]:
     """What a reader of the run's table must know, sentences of plain text as the run itself puts them under it."""
     told = run.description
+    if "notes" in told:
+        return [str(note) for note in told["notes"]]
+    # Runs made before run.json kept them.
     notes = [str(note) for note in (told.get("experiment") or told.get("sweep") or {}).get("notes") or []]
     corpus = told.get("test_corpus") or {}
     if coverage := corpus.get("coverage"):

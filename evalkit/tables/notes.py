@@ -75,6 +75,20 @@ def protocol_note(utterances: pd.DataFrame) -> list[str]:
     return [f"Protocol: {named[0]}." if len(named) == 1 else f"Protocols, in the headings: {', '.join(named)}."]
 
 
+def pair_notes(utterances: pd.DataFrame) -> list[str]:
+    """One sentence a system with pairs that are delayed, clipped, of unequal length, or were made mono."""
+    told = utterances[(utterances["status"] == "ok") & (utterances["detail"] != "")]
+    notes = []
+    for system, rows in told.groupby("system", sort=False):
+        total = utterances.loc[utterances["system"] == system, "utterance"].nunique()
+        first = rows.iloc[int(rows["detail"].str.len().to_numpy().argmax())]
+        notes.append(
+            f"{system}: remarks on {rows['utterance'].nunique()} of {total} utterances (detail in the rows), "
+            f"such as {first['utterance']}: {first['detail']}."
+        )
+    return notes
+
+
 def short_notes(summary: pd.DataFrame) -> list[str]:
     """What a reader of the terminal cannot do without: what ± and the marks mean, how many utterances, caveats."""
     notes = [f"a ± b: mean and half of its 95 % interval. {_counts(summary)}"] if metric_names(summary) else []
