@@ -6,7 +6,7 @@ STAMP := $(VENV)/.setup
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup quickstart test lint format clean
+.PHONY: help setup quickstart test guard lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,12 @@ quickstart: $(STAMP) ## set up, then train and compare the bottlenecks on the sa
 
 test: $(STAMP) ## run the tests, in one process a core; needs no network
 	@$(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist worksteal
+
+# One thread: sums of floats do not depend on how many processors there are.
+guard: $(STAMP) ## train and score the experiment guard, and compare it with results/guard
+	@rm -rf runs/guard
+	@OMP_NUM_THREADS=1 $(BIN)/evalkit run guard --out runs/guard --no-cache --device cpu >/dev/null
+	@$(BIN)/evalkit compare results/guard runs/guard --gate results/guard/gate.yaml
 
 lint: $(STAMP) ## check style and types
 	@$(BIN)/ruff check .
