@@ -15,7 +15,7 @@ from evalkit.codes import CodeUsage
 from evalkit.datasets import Utterance
 from evalkit.evaluation import Evaluation
 from evalkit.papers import Paper, read_paper
-from evalkit.plots import DrawnPlots, draw_plots
+from evalkit.plots.drawing import DrawnPlots, draw_plots
 from evalkit.store import SIGNAL_COLUMNS, UTTERANCE_COLUMNS, RunStore, UtteranceRecord, example_path
 from evalkit.systems import CodecSystem, GroundTruth, System
 from evalkit.tables import compare_with_paper, summarize, write_published, write_tables

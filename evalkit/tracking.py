@@ -23,10 +23,9 @@ from rich.console import Console
 from evalkit.codes import CodeUsage
 from evalkit.evaluation import digest
 from evalkit.outputs import ScoredSystem
-from evalkit.plots import NothingToDraw, plot_spectrograms, plot_usage_curves, plot_usage_map
-from evalkit.plots.figures import styled
-from evalkit.plots.spectrograms import Signal
-from evalkit.plots.usage import tilings_of
+from evalkit.plots.figures import NothingToDraw, styled
+from evalkit.plots.spectrograms import Signal, plot_spectrograms
+from evalkit.plots.usage import plot_usage_curves, plot_usage_map, tilings_of
 from evalkit.store import example_path
 from evalkit.systems import GroundTruth
 from q2d2.trackers import Trackers, Tracking

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pandas as pd
 import pytest
 
-from evalkit.plots import DrawnPlots
+from evalkit.plots.drawing import DrawnPlots
 from tests.command import Outcome, evalkit, write_experiment
 
 

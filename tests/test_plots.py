@@ -7,19 +7,14 @@ import pandas as pd
 import pytest
 from matplotlib.image import imread
 
-from evalkit.plots import (
-    NothingToDraw,
-    draw_plots,
-    plot_differences,
-    plot_distributions,
-    plot_quality_against_rate,
-    plot_spectrograms,
-    plot_training_curves,
-    plot_usage_curves,
-    plot_usage_map,
-)
-from evalkit.plots.figures import looks, pages, save
-from evalkit.plots.spectrograms import RANGE_DB, spectrogram_db
+from evalkit.plots.curves import plot_training_curves
+from evalkit.plots.differences import plot_differences
+from evalkit.plots.distributions import plot_distributions
+from evalkit.plots.drawing import draw_plots
+from evalkit.plots.figures import NothingToDraw, looks, pages, save
+from evalkit.plots.rates import plot_quality_against_rate
+from evalkit.plots.spectrograms import RANGE_DB, plot_spectrograms, spectrogram_db
+from evalkit.plots.usage import plot_usage_curves, plot_usage_map
 from evalkit.tables import compare_with_baseline, summarize
 from q2d2.tilings import build_tiling
 from tests.synthetic_run import (

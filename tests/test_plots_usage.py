@@ -11,16 +11,11 @@ import pytest
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_rgb
 
-from evalkit.plots import (
-    NothingToDraw,
-    plot_tilings,
-    plot_usage_curves,
-    plot_usage_map,
-)
 from evalkit.plots.cells import bounding_box, clipped_cells
 from evalkit.plots.curves import running_mean
-from evalkit.plots.figures import CODEC_COLORS, HATCHES, LINES, MARKERS, looks, spread
-from evalkit.plots.usage import tilings_of
+from evalkit.plots.figures import CODEC_COLORS, HATCHES, LINES, MARKERS, NothingToDraw, looks, spread
+from evalkit.plots.lattices import plot_tilings
+from evalkit.plots.usage import plot_usage_curves, plot_usage_map, tilings_of
 from q2d2.tilings import TILINGS, build_tiling
 from tests.synthetic_run import (
     CODECS,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -14,8 +15,9 @@ from numpy.typing import NDArray
 
 from evalkit.plots.cells import bounding_box, clipped_cells, draw_cells
 from evalkit.plots.figures import LINES, NothingToDraw, fold, log_axis, present, styled, wrap
-from q2d2.bottleneck import build_bottleneck
-from q2d2.tilings import Tiling
+
+if TYPE_CHECKING:
+    from q2d2.tilings import Tiling
 
 UNUSED = {"facecolor": "white", "edgecolor": "#777777", "hatch": "xxxxx", "linewidth": 0.5}
 LINEAR_RANKS = 64  # up to this many codes ranks are drawn on a linear axis
@@ -28,6 +30,10 @@ def tilings_of(bottleneck: object) -> list[Tiling]:
     spec = json.loads(bottleneck) if isinstance(bottleneck, str) and bottleneck else {}
     if spec.get("name") != "q2d2":
         return []
+    # Torch, which a report of other systems does without.
+    from q2d2.bottleneck import build_bottleneck
+    from q2d2.tilings import Tiling
+
     options = {key: value for key, value in spec.items() if key != "name"}
     built = build_bottleneck("q2d2", 2, **options)  # the width of the latents does not matter to the points
     return [module for module in built.modules() if isinstance(module, Tiling)]

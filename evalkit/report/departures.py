@@ -16,7 +16,6 @@ from evalkit.papers import Paper, read_paper
 from evalkit.report.facts import overrides
 from evalkit.saved_run import SavedRun
 from evalkit.tables.summary import metric_format
-from q2d2.codec.config import codec_config
 from q2d2.training.config import recipe_values, train_config
 
 PAPER = "q2d2"
@@ -150,6 +149,8 @@ def _spec(text: object) -> dict[str, Any]:
 
 
 def _backbone(here: Mapping[str, Any], published: Mapping[str, Any], origin: str) -> Iterator[Departure]:
+    from q2d2.codec.config import codec_config  # its package imports torch
+
     ours = codec_config(here["size"], **(here.get("changes") or {}))
     theirs = codec_config(published["size"], **(published.get("changes") or {}))
     labels = {

@@ -13,7 +13,6 @@ from evalkit.report.curves import training_chart
 from evalkit.report.departures import departures
 from evalkit.report.facts import metric_facts, package_facts, protocol_facts, run_facts
 from evalkit.report.joined import ReportError, join_runs
-from evalkit.report.listening import listening_panel
 from evalkit.report.published import HEAD, WORDS, published_table
 from evalkit.report.rates import rates_chart
 from evalkit.report.rows import differences_chart, distributions_chart
@@ -46,7 +45,11 @@ def report_page(runs: Sequence[SavedRun], listen: int = 6) -> str:
         if table := published_table(run):
             published.append((label, table, published_copies(table, run.title, f"published-{position}")))
     copies = [comparison_copies(joined, notes), differences_copies(joined), *(texts for _, _, texts in published)]
-    panel = listening_panel(joined.runs, joined.names, listen)
+    panel = None
+    if listen:
+        from evalkit.report.listening import listening_panel  # imports torch, to make audio again
+
+        panel = listening_panel(joined.runs, joined.names, listen)
     return render(
         "report/page.html.j2",
         styles=("report/report.css", *(panel.styles if panel else [])),

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evalkit.papers.claims import load_claims
-from evalkit.plots import DrawnPlots
+from evalkit.plots.drawing import DrawnPlots
 from evalkit.plots.figures import NothingToDraw, pages, save
 from evalkit.sweeps.budget import describe_budget
 from evalkit.sweeps.claim_tables import claims_markdown
