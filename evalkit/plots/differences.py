@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from evalkit.plots.figures import Look, NothingToDraw, legend_columns, looks, present, styled, text_inches, wrap
+from evalkit.plots.figures import Look, NothingToDraw, looks, present, styled
+from evalkit.plots.forest import GREY, forest_panels, found, not_found
 from evalkit.tables import MetricFormat, metric_format, metric_keys
 
 REACH = 1.0  # an anchor at most this share of the other systems' span away still widens the panel
@@ -37,38 +38,18 @@ def plot_differences(
     if not metrics:
         raise NothingToDraw("no utterance was scored of both a system and the baseline")
     names = present(rows.loc[rows["n"] > 0, "system"].tolist(), systems)
-    count, width = wrap(2, len(metrics))
-    inches = 0.6 + text_inches(names) + 4.4 * width
-    handles = _legend()
-    columns = legend_columns([str(handle.get_label()) for handle in handles], inches)
-    high = 0.8 + 0.2 * -(-len(handles) // columns) + count * (0.9 + 0.27 * len(names))
-    figure = Figure(figsize=(inches, high), layout="constrained")
-    figure.suptitle(title)
+    beyond = Line2D([], [], color=GREY, marker=">", linestyle="", label="beyond the panel")
+    figure, panels = forest_panels(title, metrics, names, [found(), not_found("no difference found"), beyond], 2, 4.4)
     system_looks = looks(systems)
     near = systems.loc[_competes(systems), "system"].tolist()
-    first: Axes | None = None
-    for position, metric in enumerate(metrics):
-        axes = figure.add_subplot(count, width, position + 1, sharey=first)
-        first = first or axes
-        style = metric_format(metric)
-        axes.set_title(f"{style.label} {style.arrow}".strip())
-        axes.set_xlabel(f"difference ({style.unit})" if style.unit else "difference")
-        if style.higher_is_better is not None:
-            axes.set_xlabel(f"{axes.get_xlabel()}   {'better →' if style.higher_is_better else '← better'}")
+    for axes, metric in zip(panels, metrics, strict=True):
         shown = rows[(rows["key"] == metric) & (rows["n"] > 0)]
         _set_limits(axes, shown, near)
-        axes.axvline(0, color="#444444", linewidth=1.2, zorder=1)
         for record in shown.to_dict("records"):
             name = record["system"]
             ends = (record["difference"], record["low"], record["high"])
+            style = metric_format(metric)
             _draw_row(axes, ends, names.index(name), bool(record["verdict"]), system_looks[name], style)
-        axes.locator_params(axis="x", nbins=6)
-        axes.grid(axis="y", visible=False)
-        axes.tick_params(axis="y", length=0, labelleft=position % width == 0)
-    assert first is not None
-    first.set_yticks(range(len(names)), names)
-    first.set_ylim(len(names) - 0.5, -0.5)  # the experiment's first system on top
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
     return figure
 
 
@@ -117,11 +98,3 @@ def _draw_row(
     if np.isfinite([low, high]).all():
         axes.plot([low, high], [height, height], color=look.color, linewidth=1.4, zorder=2)
     axes.plot(difference, height, "o", color=look.color, markerfacecolor=face, markersize=6.5, zorder=3)
-
-
-def _legend() -> list[Line2D]:
-    grey = "#555555"
-    filled = Line2D([], [], color=grey, marker="o", linestyle="-", label="differs (Holm p < 0.05), 95 % interval")
-    hollow = Line2D([], [], color=grey, marker="o", markerfacecolor="white", linestyle="-", label="no difference found")
-    beyond = Line2D([], [], color=grey, marker=">", linestyle="", label="beyond the panel")
-    return [filled, hollow, beyond]

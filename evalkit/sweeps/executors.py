@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from collections.abc import Callable, Generator, Hashable, Sequence
 from dataclasses import dataclass
-from types import FrameType, TracebackType
 from typing import Any, Generic, Literal, Protocol, get_args
 
 from joblib import cpu_count
@@ -16,6 +13,7 @@ from evalkit.sweeps.attempts import BrokenOff, Done, Failed, Item, Outcome, Resu
 from evalkit.sweeps.local_workers import LocalWorkers
 from evalkit.sweeps.ray_workers import RayWorkers
 from q2d2.errors import Stopped, UserError
+from q2d2.sigterm import Sigterm
 
 ExecutorName = Literal["local", "ray"]
 EXECUTORS: tuple[str, ...] = get_args(ExecutorName)
@@ -136,7 +134,7 @@ def _run(
     total = len(waiting)
     done = 0
     in_hand: dict[Hashable, _Job[Item]] = {}
-    with _Sigterm() as sigterm:
+    with Sigterm() as sigterm:
         try:
             while waiting or in_hand:
                 _start(engine, waiting, in_hand, most)
@@ -178,24 +176,3 @@ def _start(engine: _Workers, waiting: list[_Job[Item]], in_hand: dict[Hashable, 
 def _nothing_for(seconds: float) -> list[Any]:
     time.sleep(seconds)
     return []
-
-
-class _Sigterm:
-    """Notes SIGTERM instead of dying of it."""
-
-    received = False
-    _before: Any = None
-
-    def __enter__(self) -> _Sigterm:
-        if threading.current_thread() is threading.main_thread():  # others may not set handlers
-            self._before = signal.signal(signal.SIGTERM, self._note)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGTERM, self._before)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.received = True

@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from evalkit.plots.figures import Look, NothingToDraw, legend_columns, looks, styled, text_inches, wrap
+from evalkit.plots.figures import Look, NothingToDraw, legend_columns, looks, styled, wrap
+from evalkit.plots.forest import forest_panels, found, not_found
 from evalkit.sweeps.comparison import KINDS
 from evalkit.sweeps.configurations import RateSeries
 from evalkit.sweeps.equal_rate import SAME_RATE, RateKind
@@ -94,33 +95,12 @@ def plot_matched_differences(
     drawn = [metric for metric in metrics if (chosen["metric"] == metric).any()]
     names = [each.name for each in series if (chosen["series"] == each.name).any()]
     labels = [_label(name, chosen[chosen["series"] == name].iloc[0]) for name in names]
-    rows, width = wrap(2 if len(drawn) == 4 else 3, len(drawn))
-    inches = 0.6 + text_inches(labels) + 3.4 * width
-    handles = _forest_legend()
-    columns = legend_columns([str(handle.get_label()) for handle in handles], inches)
-    height = 0.9 + 0.22 * -(-len(handles) // columns) + rows * (0.9 + 0.3 * len(names))
-    figure = Figure(figsize=(inches, height), layout="constrained")
-    figure.suptitle(title)
-    first: Axes | None = None
-    for position, metric in enumerate(drawn):
-        axes = figure.add_subplot(rows, width, position + 1, sharey=first)
-        first = first or axes
-        style = metric_format(metric)
-        axes.set_title(f"{style.label} {style.arrow}".strip())
-        axes.set_xlabel(f"difference ({style.unit})" if style.unit else "difference")
-        if style.higher_is_better is not None:
-            axes.set_xlabel(f"{axes.get_xlabel()}   {'better →' if style.higher_is_better else '← better'}")
-        axes.axvline(0, color="#444444", linewidth=1.2, zorder=1)
+    handles = [found(), not_found("no difference found, or one seed")]
+    figure, panels = forest_panels(title, drawn, labels, handles, 2 if len(drawn) == 4 else 3, 3.4)
+    for axes, metric in zip(panels, drawn, strict=True):
         for row in chosen[chosen["metric"] == metric].to_dict("records"):
             _draw_difference(axes, row, names.index(row["series"]), _looks(series)[row["series"]])
-        axes.locator_params(axis="x", nbins=5)
         axes.margins(x=0.08)
-        axes.grid(axis="y", visible=False)
-        axes.tick_params(axis="y", length=0, labelleft=position % width == 0)
-    assert first is not None
-    first.set_yticks(range(len(names)), labels)
-    first.set_ylim(len(names) - 0.5, -0.5)  # the sweep's first series on top
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
     return figure
 
 
@@ -182,12 +162,3 @@ def _draw_difference(axes: Axes, row: dict[Any, Any], height: int, look: Look) -
         axes.plot([row["low"], row["high"]], [height, height], color=look.color, linewidth=1.4, zorder=2)
     face = look.color if row["verdict"] else "white"
     axes.plot(row["difference"], height, look.marker, color=look.color, markerfacecolor=face, markersize=6.5, zorder=3)
-
-
-def _forest_legend() -> list[Line2D]:
-    grey = "#555555"
-    filled = Line2D([], [], color=grey, marker="o", linestyle="-", label="differs (Holm p < 0.05), 95 % interval")
-    hollow = Line2D(
-        [], [], color=grey, marker="o", markerfacecolor="white", linestyle="-", label="no difference found, or one seed"
-    )
-    return [filled, hollow]
