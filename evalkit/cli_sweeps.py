@@ -285,6 +285,6 @@ def _duration(seconds: float) -> str:
 
 def _report(sweep: SweepFolder, console: Console, baseline: str | None = None) -> None:
     from evalkit.sweeps.report import show_report, write_report
-    from evalkit.sweeps.results import collect
+    from evalkit.sweeps.results import known_rows
 
-    show_report(write_report(sweep, collect(sweep), baseline), console)
+    show_report(write_report(sweep, known_rows(sweep), baseline), console)

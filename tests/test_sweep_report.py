@@ -22,8 +22,9 @@ from evalkit.sweeps.plots import (
     plot_quality_along_rate,
 )
 from evalkit.sweeps.report import show_report, write_report
-from evalkit.sweeps.results import read_rows
+from evalkit.sweeps.results import known_rows, read_rows
 from evalkit.sweeps.schema import SweepError
+from evalkit.sweeps.state import trial_folder
 from evalkit.sweeps.tables import configurations_markdown, matched_markdown
 from tests.synthetic_run import assert_legible
 from tests.synthetic_sweep import Made, Noise, made_sweep, octaves, q2d2, swept
@@ -89,6 +90,18 @@ def test_a_report_is_rows_tables_and_plots_in_the_folder(tmp_path):
     told = text_of(report)
     assert "claim utilization: SUPPORTED" in told
     assert "failed" not in told
+
+
+def test_a_sweep_kept_without_its_trials_is_reported_from_the_rows_kept_with_it(tmp_path):
+    sweep, rows = made_sweep(made_of(families=FEW), tmp_path, metrics=["pesq"])
+    write_report(sweep, rows)
+    assert not (tmp_path / "trials").exists()
+    known = known_rows(sweep)
+    assert len(known.trials) == len(rows.trials)
+    pd.testing.assert_frame_equal(known.utterances, rows.utterances, check_dtype=False)
+    first = trial_folder(tmp_path, sweep.trials[0]["id"])
+    first.mkdir(parents=True)
+    assert known_rows(sweep).utterances.empty, "trials that lie there say what there is"
 
 
 def test_the_baseline_can_be_chosen_and_must_exist(tmp_path):
