@@ -96,6 +96,14 @@ class TestTable:
         assert names(again) == ["gamma"]
         assert again.page.locator("#systems th[aria-sort='descending']").count() == 1
 
+    def test_a_link_to_a_section_keeps_the_state(self, opened):
+        opened.page.get_by_label("Filter systems").fill("ma")
+        opened.page.get_by_role("link", name="Differences", exact=True).click()
+        assert opened.page.evaluate("location.hash") == "#differences"
+        assert names(opened) == ["gamma"]
+        opened.page.go_back()
+        assert names(opened) == ["gamma"]
+
 
 class TestTips:
     def test_by_mouse(self, opened):

@@ -22,6 +22,7 @@ from evalkit.report.svg import MARKERS, Scale, marker, tag, text, tick_label
 from evalkit.report.usage import MAX_BARS, usage_chart
 from evalkit.saved_run import load_run
 from evalkit.tables.cells import MARKS
+from evalkit.tables.differences import differences_markdown
 from tests.report_runs import Q2D2, write_log, write_run
 
 RESULTS = Path(__file__).parent.parent / "results"
@@ -155,6 +156,9 @@ class TestRows:
         assert svg.count("hollow") == int((rows["verdict"] == "").sum())
         assert svg.count(MARKS["better"]) >= int((rows["verdict"] == "better").sum())
         assert len(chart.panels[0].rows) == len(rows) == 10
+        # As the printed table has it: a digit more than the means.
+        assert "| hexagonal | 57 | 27 | -0.004 |" in differences_markdown(tiny.differences, "", [])
+        assert next(row for row in chart.panels[0].rows if row[0] == "hexagonal")[3] == "-0.004"
 
     def test_no_baseline_no_forest(self, tiny):
         assert differences_chart(None, system_looks(tiny.systems), []).missing

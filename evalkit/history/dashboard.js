@@ -7,7 +7,9 @@
   const controls = [...form.querySelectorAll("select, input")];
   const boards = [...document.querySelectorAll("section[data-dataset]")];
   const status = document.getElementById("shown");
-  const state = () => new URLSearchParams(location.hash.slice(1));
+  // A hash without "=" is a link to a place on the page, as in table.js.
+  const isPlace = () => location.hash.length > 1 && !location.hash.includes("=");
+  const state = () => new URLSearchParams(isPlace() ? "" : location.hash.slice(1));
 
   function apply() {
     const { dataset, protocol, metric, text } = Object.fromEntries(controls.map(({ name, value }) => [name, value]));
@@ -64,6 +66,6 @@
     keep();
     apply();
   });
-  addEventListener("hashchange", restore);
+  addEventListener("hashchange", () => isPlace() || restore());
   restore();
 })();

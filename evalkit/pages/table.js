@@ -6,14 +6,17 @@
 //   tr[data-filter]     what the text filter looks into; without it, the row's text
 //   table[data-filter-label]   label of the text filter; table[data-no-tools]: sorting only
 //   <select data-filter-for=ID name=KEY>: keeps rows whose data-KEY is the chosen value; "" keeps all
-//   table[data-url-state]      sort, filter, hidden columns and selects are kept in the URL's hash
+//   table[data-url-state]      sort, filter, hidden columns and selects are kept in the URL's hash, as NAME=VALUE&...;
+//                              a hash without "=" is a link to a place on the page, and changes nothing
 (() => {
   const ORDERS = { ascending: 1, descending: -1 };
   const collator = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" });
 
-  const hashState = () => new URLSearchParams(location.hash.slice(1));
+  const isPlace = () => location.hash.length > 1 && !location.hash.includes("=");
+  const hashState = () => new URLSearchParams(isPlace() ? "" : location.hash.slice(1));
   function keep(key, value) {
     const state = hashState();
+    if ((state.get(key) ?? "") === value) return;
     if (value) state.set(key, value);
     else state.delete(key);
     const text = state.toString();
@@ -97,7 +100,8 @@
         row.hidden = !kept;
         shown += kept;
       }
-      count.textContent = shown === rows.length ? `${rows.length} rows` : `${shown} of ${rows.length} rows`;
+      const all = `${rows.length} ${rows.length === 1 ? "row" : "rows"}`;
+      count.textContent = shown === rows.length ? all : `${shown} of ${all}`;
       save("filter", input.value.trim());
       for (const select of selects) save(select.name, select.value);
       document.dispatchEvent(new Event("tips:refresh"));
@@ -147,7 +151,7 @@
     }
     if (remember) {
       restore();
-      addEventListener("hashchange", restore);
+      addEventListener("hashchange", () => isPlace() || restore());
     } else {
       filter();
     }

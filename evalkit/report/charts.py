@@ -10,7 +10,6 @@ import pandas as pd
 from markupsafe import Markup
 
 from evalkit.plots.figures import ANCHOR_COLORS, CODEC_COLORS, LINES, looks
-from evalkit.report.names import plain
 from evalkit.report.svg import line, marker
 from evalkit.tables.cells import format_number
 
@@ -108,8 +107,3 @@ def interval_text(low: float, high: float, decimals: int) -> str:
 def signed(value: float, decimals: int) -> str:
     text = format_number(value, decimals)
     return f"+{text}" if value > 0 and text.strip("0.,") else text
-
-
-def named(names: Sequence[str]) -> str:
-    """Names in a sentence of plain text."""
-    return ", ".join(map(plain, names))

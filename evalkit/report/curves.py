@@ -37,8 +37,8 @@ def training_chart(training: Mapping[str, pd.DataFrame], systems: Mapping[str, S
         if curves:
             panels.append(_panel(f"training-{len(panels)}", column, curves, systems))
     legend = tuple((line_sample(systems[name]), plain(name)) for name in logs)
-    explained = "Weighted losses along the steps, running mean over 5 % of the logged ones."
-    return Chart("training", title, "Loss", explained, tuple(panels), legend)
+    explained = "Losses: as weighted in the total, running mean over 5 % of the logged steps. Learning rate: as set."
+    return Chart("training", title, "Curve", explained, tuple(panels), legend)
 
 
 def _curve(log: pd.DataFrame, column: str) -> NDArray[np.float64]:
@@ -67,7 +67,10 @@ def _panel(
     ends = (low / 1.1, high * 1.1) if logarithmic else margin(low, high)
     y = Scale(*ends, BOTTOM, TOP, logarithmic)
     label = column.replace("_", " ")
-    parts = [left_axis(y, LEFT, RIGHT, label), bottom_axis(x, TOP, BOTTOM, "step")]
+    parts = [
+        left_axis(y, LEFT, RIGHT, label if column == "learning_rate" else f"weighted loss: {label}"),
+        bottom_axis(x, TOP, BOTTOM, "step"),
+    ]
     for name, curve in curves.items():
         points = [(x(step), y(value)) for step, value in _thinned(curve, MAX_POINTS)]
         look = systems[name]

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from evalkit.experiment import ExperimentError, load_experiment
 from evalkit.papers import Paper, read_paper
 from evalkit.report.facts import overrides
+from evalkit.report.names import first_sentence
 from evalkit.saved_run import SavedRun
 from evalkit.tables.summary import metric_format
 from q2d2.training.config import recipe_values, train_config
@@ -96,7 +97,8 @@ def _metrics(run: SavedRun, paper: Paper) -> Iterator[Departure]:
             why = "not asked for"
         else:
             details = rows["detail"].dropna()
-            why = f"without any score: {told.get(metric) or (details.iloc[0] if len(details) else 'no reason given')}"
+            reason = told.get(metric) or (details.iloc[0] if len(details) else "no reason given")
+            why = f"without any score: {first_sentence(str(reason))}"
         yield Departure(metric_format(metric).label, why, "reported")
     failed = run.utterances[run.utterances["status"] == "failed"]
     for name, rows in failed[failed["metric"].isin(published)].groupby("metric", sort=False):
@@ -156,8 +158,8 @@ def _backbone(here: Mapping[str, Any], published: Mapping[str, Any], origin: str
     labels = {
         "sample_rate": ("Sample rate", "{:,} Hz"), "frame_rate": ("Frames per second", "{:.4g}"),
         "num_filters": ("Encoder, first channels", "{}"), "dimension": ("Channels of the latents", "{}"),
-        "lstm_layers": ("LSTM layers", "{}"), "decoder_dim": ("Decoder, channels", "{}"),
-        "decoder_intermediate": ("Decoder, inner channels", "{}"), "decoder_layers": ("Decoder, blocks", "{}"),
+        "lstm_layers": ("LSTM layers", "{}"), "decoder_dim": ("Decoder, channels", "{:,}"),
+        "decoder_intermediate": ("Decoder, inner channels", "{:,}"), "decoder_layers": ("Decoder, blocks", "{}"),
     }  # fmt: skip
     for key, (label, form) in labels.items():
         mine, other = getattr(ours, key), getattr(theirs, key)
@@ -187,7 +189,8 @@ def _training(here: Mapping[str, Any], published: Mapping[str, Any], origin: str
         mine = ours.get(key)
         if key in SILENT or _plain(mine) == _plain(theirs):
             continue
-        yield Departure(f"Training: {key.replace('_', ' ')}{origin}", _written(mine), _written(theirs))
+        written = str if key == "seed" else _written  # a name, no quantity
+        yield Departure(f"Training: {key.replace('_', ' ')}{origin}", written(mine), written(theirs))
 
 
 def _bottlenecks(own: Mapping[str, Mapping[str, Any]], reference: Mapping[str, Any]) -> Iterator[Departure]:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from evalkit.saved_run import SavedRun
 from evalkit.tables.notes import units
+from evalkit.tables.summary import metric_format
 
 Fact = tuple[str, str]
 UNKNOWN = "not recorded"
@@ -117,10 +118,10 @@ def _test_set(run: SavedRun) -> str:
     corpus = run.description.get("test_corpus") or {}
     parts = []
     for dataset, rows in run.utterances.groupby("dataset", sort=False):
-        parts.append(f"{dataset}: n = {rows['utterance'].nunique():,} utterances")
+        count = f"{dataset}: n = {rows['utterance'].nunique():,} utterances"
+        covered = corpus.get("coverage") if dataset == test.get("dataset") else None
+        parts.append(f"{count}, of the corpus {covered}" if covered else count)
     text = "; ".join(parts) or "nothing was scored"
-    if coverage := corpus.get("coverage"):
-        text += f"; of the corpus {coverage}"
     if seconds := run.signals.drop_duplicates(["dataset", "utterance"])["seconds"].sum():
         text += f"; {seconds / 60:.1f} minutes"
     if left_out := corpus.get("left_out"):
@@ -140,8 +141,8 @@ def _speakers(utterances: pd.DataFrame) -> str:
 
 def _metrics(utterances: pd.DataFrame) -> str:
     by_metric = utterances.groupby("metric", sort=False)["status"].apply(lambda rows: bool((rows == "ok").any()))
-    scored = [str(name) for name, some in by_metric.items() if some]
-    lost = [str(name) for name, some in by_metric.items() if not some]
+    scored = [metric_format(str(name)).label for name, some in by_metric.items() if some]
+    lost = [metric_format(str(name)).label for name, some in by_metric.items() if not some]
     return ", ".join(scored) + (f"; without any score: {', '.join(lost)}" if lost else "")
 
 

@@ -26,3 +26,8 @@ def shortened(name: str, length: int) -> str:
         kept = length - 1
         text = f"{text[: kept - kept // 2]}…{text[-(kept // 2) :]}"
     return f"{FIRST_STRONG_ISOLATE}{text}{POP_ISOLATE}"
+
+
+def first_sentence(reason: str) -> str:
+    """Why something is missing, without what can be done about it, which stands in full under the comparison."""
+    return plain(reason).partition(". ")[0]

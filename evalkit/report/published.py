@@ -11,7 +11,7 @@ import pandas as pd
 
 from evalkit.papers import Paper, paper_names, read_paper
 from evalkit.report.charts import interval_text, signed
-from evalkit.report.names import plain
+from evalkit.report.names import first_sentence
 from evalkit.saved_run import RunError, SavedRun
 from evalkit.tables import Counterpart, compare_with_paper, metric_format
 from evalkit.tables.cells import format_number
@@ -106,5 +106,5 @@ def _line(record: Mapping[Any, Any]) -> list[str]:
         format_number(record["published"], int(record["decimals"])),
         signed(record["difference"], decimals) if has_number else "-",
         covered,
-        plain(str(record["remarks"])) if record["remarks"] else "",
+        first_sentence(str(record["remarks"])) if record["remarks"] else "",
     ]

@@ -12,19 +12,20 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from evalkit.plots.distributions import scored_metrics
-from evalkit.report.charts import Chart, Panel, SystemLook, interval_text, signed
+from evalkit.report.charts import Chart, Panel, SystemLook
 from evalkit.report.names import isolated, plain, shortened
 from evalkit.report.svg import Scale, bottom_axis, drawing, line, margin, marker, tag, text
 from evalkit.tables.cells import MARKS, format_number
+from evalkit.tables.differences import HEAD, difference_texts
 from evalkit.tables.summary import MetricFormat, metric_format, metric_keys
 
-WIDTH, LEFT, RIGHT, TOP, ROW = 760.0, 190.0, 660.0, 12.0, 30.0
+WIDTH, LEFT, RIGHT, TOP, ROW = 760.0, 206.0, 660.0, 12.0, 30.0
+NAME = 24  # characters of a system's name
 MAX_DOTS = 14_000  # of all panels: more of them would make the page megabytes
 LEAST_DOTS = 20
 BOX = 9.0  # half of its height
 REACH = 1.0  # an anchor at most this share of the other systems' span away still widens the panel
 SCORES = ("System", "n", "Mean", "5 %", "25 %", "Median", "75 %", "95 %", "Lowest", "Highest")
-DIFFERENCES = ("System", "n", "units", "Difference", "95 % interval", "p", "p (Holm)", "d_z", "r", "Verdict")
 
 
 def distributions_chart(utterances: pd.DataFrame, systems: Mapping[str, SystemLook]) -> Chart:
@@ -41,7 +42,7 @@ def distributions_chart(utterances: pd.DataFrame, systems: Mapping[str, SystemLo
         for key in scored_metrics(rows.assign(metric=rows["key"]).drop(columns="protocol", errors="ignore")):
             style = metric_format(key)
             label = f"{style.label}, {plain(str(dataset))}" if several else style.label
-            scores = rows[rows["key"] == key]
+            scores = rows.loc[rows["key"] == key, ["system", "utterance", "value"]]
             panels.append(_distribution(f"scores-{len(panels)}", label, scores, style, systems, most))
     largest = int(ok.groupby(["dataset", "key", "system"], sort=False).size().max())
     dots = "every utterance" if largest <= most else f"of each system the {most} utterances at the ends"
@@ -58,14 +59,16 @@ def distributions_chart(utterances: pd.DataFrame, systems: Mapping[str, SystemLo
 def _distribution(
     identity: str, label: str, scores: pd.DataFrame, style: MetricFormat, systems: Mapping[str, SystemLook], most: int
 ) -> Panel:
-    present = [name for name in systems if name in set(scores["system"])]
-    values = scores["value"].astype(float)
-    x = Scale(*margin(float(values.min()), float(values.max()), 0.03), LEFT, RIGHT)
+    ordered = scores.sort_values("value", kind="stable")
+    by_system = dict(tuple(ordered.groupby("system", sort=False)))
+    present = [name for name in systems if name in by_system]
+    ends = float(ordered["value"].iloc[0]), float(ordered["value"].iloc[-1])
+    x = Scale(*margin(*ends, 0.03), LEFT, RIGHT)
     bottom = TOP + ROW * len(present)
     heading = f"{style.heading} {style.arrow}".strip()
     parts, table = [bottom_axis(x, TOP, bottom, heading)], []
     for position, name in enumerate(present):
-        rows = scores[scores["system"] == name].sort_values("value", kind="stable")
+        rows = by_system[name]
         found = rows["value"].to_numpy(np.float64)
         points = np.percentile(found, (5, 25, 50, 75, 95))
         texts = [format_number(float(value), style.decimals) for value in (found.mean(), *points, found[0], found[-1])]
@@ -105,7 +108,7 @@ def _box(
     return tag(
         "g",
         tag("rect", x=0.0, y=height - ROW / 2, width=WIDTH, height=ROW, class_="band"),
-        text(LEFT - 10, height + 4, shortened(name, 22), text_anchor="end"),
+        text(LEFT - 10, height + 4, shortened(name, NAME), text_anchor="end"),
         tag("path", d=path, class_=f"dots {look.color}"),
         line(low, height, high, height, class_=f"bar {look.color}"),
         tag("rect", x=first, y=height - BOX, width=third - first, height=2 * BOX, class_=f"box {look.color}"),
@@ -164,8 +167,8 @@ def _forest(
         parts.append(_difference(record, TOP + ROW * (position + 0.5), x, systems[record["system"]], style, baseline))
     title = f"{style.label}: differences to {plain(baseline)}"
     told = f"{len(records)} systems, one row each. The table below has the same numbers."
-    table = [_difference_line(record, style) for record in records]
-    return Panel(label, drawing(identity, WIDTH, bottom + 42, title, told, *parts, tips=True), DIFFERENCES, table)
+    table = [difference_texts(record, style) for record in records]
+    return Panel(label, drawing(identity, WIDTH, bottom + 42, title, told, *parts, tips=True), HEAD, table)
 
 
 def _difference_scale(records: Sequence[Mapping[Any, Any]], near: Sequence[str]) -> Scale:
@@ -186,46 +189,25 @@ def _difference(
     record: Mapping[Any, Any], height: float, x: Scale, look: SystemLook, style: MetricFormat, baseline: str
 ) -> Markup:
     mean, low, high, verdict = (record[name] for name in ("difference", "low", "high", "verdict"))
-    number_ = signed(mean, style.decimals)
+    texts = dict(zip(HEAD, difference_texts(record, style), strict=True))
     filled = f"point {look.color}" if verdict else f"point hollow {look.color}"
     parts = [
         tag("rect", x=0.0, y=height - ROW / 2, width=WIDTH, height=ROW, class_="band"),
-        text(LEFT - 10, height + 4, shortened(record["system"], 22), text_anchor="end"),
-        text(RIGHT + 10, height + 4, f"{number_} {MARKS.get(verdict, '')}".strip(), class_="tick"),
+        text(LEFT - 10, height + 4, shortened(record["system"], NAME), text_anchor="end"),
+        text(RIGHT + 10, height + 4, f"{texts['difference']} {MARKS.get(verdict, '')}".strip(), class_="tick"),
     ]
     if x.holds(mean):
         if math.isfinite(low) and math.isfinite(high):
-            ends = (min(max(x(value), x.start), x.end) for value in (low, high))
-            first, last = ends
+            first, last = (min(max(x(value), x.start), x.end) for value in (low, high))
             parts.append(line(first, height, last, height, class_=f"bar {look.color}"))
-        parts.append(marker(look.shape, x(mean), height, 6.5, class_=filled))
+        # A circle whatever the system's marker: triangles are arrows here.
+        parts.append(marker("o", x(mean), height, 6, class_=filled))
     else:
         beyond = mean > x.high
         parts.append(marker(">" if beyond else "<", x.end - 8 if beyond else x.start + 8, height, 7, class_=filled))
     found = f"{MARKS[verdict]} {verdict} than {isolated(baseline)}" if verdict else "no difference was found"
     tip = (
-        f"{isolated(record['system'])} minus {isolated(baseline)}\n{style.label} {number_}, 95 % interval "
-        f"{interval_text(low, high, style.decimals)}, n {record['n']:,}\n{found}, p (Holm) {_p(record['p_holm'])}"
+        f"{isolated(record['system'])} minus {isolated(baseline)}\n{style.label} {texts['difference']}, 95 % interval "
+        f"{texts['95 % interval']}, n {texts['n']}\n{found}, p (Holm) {texts['p (Holm)']}"
     )
     return tag("g", *parts, data_tip=tip)
-
-
-def _difference_line(record: Mapping[Any, Any], style: MetricFormat) -> list[str]:
-    return [
-        record["system"],
-        f"{record['n']:,}",
-        f"{record['units']:,}",
-        signed(record["difference"], style.decimals),
-        interval_text(record["low"], record["high"], style.decimals),
-        _p(record["p"]),
-        _p(record["p_holm"]),
-        format_number(record["effect_dz"], 2),
-        format_number(record["effect_rank"], 2),
-        f"{MARKS.get(record['verdict'], '')} {record['verdict']}".strip() or "-",
-    ]
-
-
-def _p(value: float) -> str:
-    if math.isnan(value):
-        return "-"
-    return f"{value:.2g}" if value >= 1e-4 else f"{value:.0e}"

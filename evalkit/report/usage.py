@@ -20,7 +20,7 @@ PANEL, GAP, HEAD_ROOM = 222.0, 18.0, 40.0
 ACROSS = 3
 # Use relative to uniform: ends of the classes h0..h7 of the style.
 BINS = (1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0, 8.0)
-BIN_TEXTS = ("below 1/8", "1/8", "1/4", "1/2", "1", "2", "4", "8 and more")
+BIN_TEXTS = ("below 1/8", "1/8 to 1/4", "1/4 to 1/2", "1/2 to 1", "1 to 2", "2 to 4", "4 to 8", "8 and more")
 MAX_BARS = 74
 BARS_HEIGHT = 150.0
 CODES = ("Quantizer", "Code", "Count", "Share %", "Relative to uniform")
@@ -47,7 +47,7 @@ def usage_chart(codes: pd.DataFrame, systems: pd.DataFrame) -> Chart:
         else:
             panels.append(_bars(identity, str(name), counts))
     if not panels:
-        return Chart("usage", title, missing="no codes were counted")
+        return Chart("usage", title, missing="no codes were counted, or their counts were not kept")
     explained = (
         "Bars: share of each code or of equally many neighbouring ranks, most frequent first; line: uniform use."
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -34,7 +34,9 @@ def differences_markdown(differences: pd.DataFrame, title: str, notes: Sequence[
     head = [escape_markdown(name) for name in HEAD]
     for name, style, rows in _families(differences):
         parts.append(f"### {escape_markdown(name)}")
-        parts.append(markdown_table(head, 1, [[escape_markdown(text) for text in _texts(row, style)] for row in rows]))
+        parts.append(
+            markdown_table(head, 1, [[escape_markdown(text) for text in difference_texts(row, style)] for row in rows])
+        )
     parts.append("\n".join(f"- {escape_markdown(note)}" for note in notes))
     return "\n\n".join(parts) + "\n"
 
@@ -48,7 +50,7 @@ def differences_latex(differences: pd.DataFrame, title: str, notes: Sequence[str
     ]
     lines = [PACKAGES]
     for position, (name, style, rows) in enumerate(families):
-        body = latex_tabular(head, 1, [[escape_latex(text) for text in _texts(row, style)] for row in rows])
+        body = latex_tabular(head, 1, [[escape_latex(text) for text in difference_texts(row, style)] for row in rows])
         below = notes if position == len(families) - 1 else []
         lines += [*latex_float(f"{title}: {name}", body, below, f"{title} {name}"), ""]
     return "\n".join(lines)
@@ -128,7 +130,8 @@ def _families(
             yield heading, style, shared
 
 
-def _texts(row: dict[Any, Any], style: MetricFormat) -> list[str]:
+def difference_texts(row: Mapping[Any, Any], style: MetricFormat) -> list[str]:
+    """A row of the differences as printed, in the order of HEAD."""
     decimals = style.decimals + 1
     interval = (
         MISSING if math.isnan(row["low"]) else f"[{_signed(row['low'], decimals)}, {_signed(row['high'], decimals)}]"
