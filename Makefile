@@ -30,8 +30,9 @@ $(STAMP): pyproject.toml q2d2/__init__.py
 			"remove $(VENV) and run make setup again." >&2; exit 1; }
 	@touch $@
 
-quickstart: $(STAMP) ## set up, then train and compare the bottlenecks on the sample corpus
+quickstart: $(STAMP) ## set up, train and compare the bottlenecks on the sample corpus, write the report
 	@$(BIN)/evalkit run quick
+	@$(BIN)/evalkit report runs/quick
 
 test: $(STAMP) ## run the tests, in one process a core; needs no network
 	@$(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist worksteal

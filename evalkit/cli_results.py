@@ -94,6 +94,7 @@ def finish(result: RunResult, scorer: Scorer, console: Console, allow_failures: 
     for path in result.plots.files:
         if path.suffix == ".png":
             line(f"  {path}")
+    line(f"to look at all of it and listen: evalkit report {result.folder}")
     if scorer.cache is not None and scorer.cache.problem:
         line(f"note: {scorer.cache.problem}")
     for metric, reason in result.unavailable().items():

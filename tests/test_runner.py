@@ -35,7 +35,7 @@ class TestFinished:
         status, out, _ = finished.outcome
         assert status == 0, finished.outcome
         marks = ["Trial [of all]", "train on", "hexagonal-regular", "known answer", "score ground-truth", "score rvq",
-                 "tokens/s", "tables:", "comparison.md", "quality-vs-bitrate.png"]  # fmt: skip
+                 "tokens/s", "tables:", "comparison.md", "quality-vs-bitrate.png", "evalkit report"]  # fmt: skip
         places = [out.find(mark) for mark in marks]
         assert -1 not in places, dict(zip(marks, places, strict=True))
         assert places == sorted(places)

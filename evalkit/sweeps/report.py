@@ -132,6 +132,7 @@ def show_report(report: SweepReport, console: Console) -> None:
     if len(report.failed):
         lines.append(f"failed trials: {len(report.failed):,}, with reasons in {report.folder / 'tables' / 'failed.md'}")
     lines.append(f"tables: {report.folder / 'tables'}  plots: {report.folder / 'plots'}")
+    lines.append(f"to look at all of it: evalkit report {report.folder}")
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
