@@ -95,7 +95,7 @@ class TestDepartures:
 
     def test_of_a_sweep_the_experiment_is_read(self):
         found = told(load_run(RESULTS / "q2d2-ablation"))
-        assert found["Training: steps (as in this version)"][0] == "400"
+        assert found["Training: steps"][0] == "400"
         assert "Q2D2: levels" in found
 
     def test_of_decoded_folders_little_is_known(self, tmp_path):

@@ -11,7 +11,7 @@ import pandas as pd
 
 from evalkit.report.charts import interval_text
 from evalkit.report.joined import Joined
-from evalkit.report.names import isolated, plain
+from evalkit.report.names import first_sentence, isolated
 from evalkit.tables.cells import MARKS, Cell, Column, cells, columns, format_number, is_ranked
 from evalkit.tables.summary import metric_format
 
@@ -144,5 +144,5 @@ def _reasons(utterances: pd.DataFrame) -> dict[tuple[str, str, str], list[str]]:
     )
     found: dict[tuple[str, str, str], list[str]] = {}
     for dataset, system, key, status, detail, count in counted.reset_index(name="count").itertuples(index=False):
-        found.setdefault((dataset, system, key), []).append(f"{status}, {count:,}: {plain(detail)}")
+        found.setdefault((dataset, system, key), []).append(f"{status}, {count:,}: {first_sentence(detail)}")
     return found

@@ -45,26 +45,26 @@ class Departure(NamedTuple):
 
 def departures(run: SavedRun) -> tuple[Paper, list[Departure]]:
     """The paper that `run` names, or that of Q2D2, and all differences from its protocol."""
-    experiment, origin = _experiment(run)
+    experiment = _experiment(run)
     paper = read_paper(experiment.get("paper") or PAPER)
     found = [*_test_set(run, paper), *_protocol(run, paper), *_metrics(run, paper), *_procedure(run)]
     if paper.name == PAPER:
-        found += _systems(run, experiment, origin)
+        found += _systems(run, experiment)
     return paper, found
 
 
-def _experiment(run: SavedRun) -> tuple[Mapping[str, Any], str]:
-    """The resolved experiment and what to say of where it is from."""
+def _experiment(run: SavedRun) -> Mapping[str, Any]:
+    """The resolved experiment; of a sweep as this version has it, as a sweep keeps its name and changes alone."""
     told = run.description
     if experiment := told.get("experiment"):
-        return experiment, ""
+        return experiment
     sweep = told.get("sweep") or {}
     if isinstance(sweep.get("experiment"), str):
         try:
-            return load_experiment(sweep["experiment"], overrides(sweep)).resolved(), " (as in this version)"
+            return load_experiment(sweep["experiment"], overrides(sweep)).resolved()
         except (ExperimentError, OSError):  # it was a file that is not here
-            return {}, ""
-    return {}, ""
+            return {}
+    return {}
 
 
 def _test_set(run: SavedRun, paper: Paper) -> Iterator[Departure]:
@@ -120,7 +120,7 @@ def _procedure(run: SavedRun) -> Iterator[Departure]:
             yield Departure(subject, here, published)
 
 
-def _systems(run: SavedRun, experiment: Mapping[str, Any], origin: str) -> Iterator[Departure]:
+def _systems(run: SavedRun, experiment: Mapping[str, Any]) -> Iterator[Departure]:
     specs = experiment.get("systems") or {}
     trained = {name: spec["bottleneck"] for name, spec in specs.items() if spec.get("bottleneck")}
     if run.description.get("sweep"):
@@ -138,9 +138,9 @@ def _systems(run: SavedRun, experiment: Mapping[str, Any], origin: str) -> Itera
     if not trained or "backbone" not in experiment:
         return
     published = load_experiment(PUBLISHED_TRAINING).resolved()
-    yield from _backbone(experiment["backbone"], published["backbone"], origin)
-    yield from _data(run, experiment, published, origin)
-    yield from _training(experiment.get("train") or {}, published["train"], origin)
+    yield from _backbone(experiment["backbone"], published["backbone"])
+    yield from _data(run, experiment, published)
+    yield from _training(experiment.get("train") or {}, published["train"])
     (reference,) = (spec["bottleneck"] for spec in published["systems"].values())
     own = {name: spec for name, spec in trained.items() if spec.get("name") == reference["name"]}
     yield from _bottlenecks(own, reference)
@@ -150,7 +150,7 @@ def _spec(text: object) -> dict[str, Any]:
     return json.loads(text) if isinstance(text, str) else {}
 
 
-def _backbone(here: Mapping[str, Any], published: Mapping[str, Any], origin: str) -> Iterator[Departure]:
+def _backbone(here: Mapping[str, Any], published: Mapping[str, Any]) -> Iterator[Departure]:
     from q2d2.codec.config import codec_config  # its package imports torch
 
     ours = codec_config(here["size"], **(here.get("changes") or {}))
@@ -164,25 +164,23 @@ def _backbone(here: Mapping[str, Any], published: Mapping[str, Any], origin: str
     for key, (label, form) in labels.items():
         mine, other = getattr(ours, key), getattr(theirs, key)
         if mine != other:
-            yield Departure(f"Backbone: {label}{origin}", form.format(mine), form.format(other))
+            yield Departure(f"Backbone: {label}", form.format(mine), form.format(other))
 
 
-def _data(
-    run: SavedRun, experiment: Mapping[str, Any], published: Mapping[str, Any], origin: str
-) -> Iterator[Departure]:
+def _data(run: SavedRun, experiment: Mapping[str, Any], published: Mapping[str, Any]) -> Iterator[Departure]:
     named = [_corpus(corpus) for corpus in (experiment.get("data") or {}).get("train") or []]
     theirs = [_corpus(corpus) for corpus in published["data"]["train"]]
     told = run.description.get("train")
     used = [f"{corpus['corpus']}: {corpus['coverage']}" for corpus in told] if isinstance(told, list) else []
     if named != theirs or any("partial" in text for text in used):
-        yield Departure(f"Training data{origin}", "; ".join(used or named) or "none", "; ".join(theirs))
+        yield Departure("Training data", "; ".join(used or named) or "none", "; ".join(theirs))
 
 
 def _corpus(corpus: Mapping[str, Any]) -> str:
     return "/".join(str(part) for part in (corpus["name"], corpus.get("part")) if part)
 
 
-def _training(here: Mapping[str, Any], published: Mapping[str, Any], origin: str) -> Iterator[Departure]:
+def _training(here: Mapping[str, Any], published: Mapping[str, Any]) -> Iterator[Departure]:
     # A run from before a setting existed did what its default does.
     ours = train_config(**{"recipe": "corrected"}).to_dict() | recipe_values({"recipe": "spectral"} | dict(here))
     for key, theirs in published.items():
@@ -190,7 +188,7 @@ def _training(here: Mapping[str, Any], published: Mapping[str, Any], origin: str
         if key in SILENT or _plain(mine) == _plain(theirs):
             continue
         written = str if key == "seed" else _written  # a name, no quantity
-        yield Departure(f"Training: {key.replace('_', ' ')}{origin}", written(mine), written(theirs))
+        yield Departure(f"Training: {key.replace('_', ' ')}", written(mine), written(theirs))
 
 
 def _bottlenecks(own: Mapping[str, Mapping[str, Any]], reference: Mapping[str, Any]) -> Iterator[Departure]:

@@ -74,7 +74,10 @@ def report_page(runs: Sequence[SavedRun], listen: int = 6) -> str:
         published_words=WORDS,
         protocols=_side_by_side([dict(protocol_facts(run)) for run in runs]),
         metrics=[(label, metric_facts(run)) for run, label in zip(runs, joined.labels, strict=True)],
-        departures=[(label, *departures(run)) for run, label in zip(runs, joined.labels, strict=True)],
+        departures=[
+            (label, "sweep" in run.description, *departures(run))
+            for run, label in zip(runs, joined.labels, strict=True)
+        ],
         copies={each.identity: each for each in copies if each is not None},
         panel=panel,
         version=__version__,

@@ -35,7 +35,7 @@ def distributions_chart(utterances: pd.DataFrame, systems: Mapping[str, SystemLo
     if ok.empty:
         return Chart("scores", title, missing="no score is ok")
     groups = ok.groupby(["dataset", "key", "system"], sort=False).ngroups
-    most = max(LEAST_DOTS, MAX_DOTS // groups)
+    most = max(LEAST_DOTS, MAX_DOTS // groups // 2 * 2)  # half of them from each end
     several = ok["dataset"].nunique() > 1
     panels: list[Panel] = []
     for dataset, rows in ok.groupby("dataset", sort=False):
