@@ -26,8 +26,9 @@ from evalkit.tracking import send_results
 from evalkit.training import train_system
 from q2d2.audio import AudioError, read_audio
 from q2d2.checkpoints import load_codec, read_description
+from q2d2.denormals import denormals_flushed
 from q2d2.trackers import Tracking
-from q2d2.training.loop import Watch, denormals_flushed
+from q2d2.training.loop import Watch
 
 
 @denormals_flushed()  # as in training: a call that trains and a later one that only scores must compute alike

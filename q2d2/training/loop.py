@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from torch.optim.swa_utils import AveragedModel
 from q2d2.bottleneck import build_bottleneck
 from q2d2.checkpoints import CONFIG, find_checkpoint, load_backbone, read_description, save_codec
 from q2d2.codec import Codec, CodecConfig
+from q2d2.denormals import denormals_flushed
 from q2d2.errors import Stopped
 from q2d2.trackers import Tracking
 from q2d2.training.adversarial import AdversarialLosses
@@ -38,20 +38,6 @@ from q2d2.training.steps import StepLosses, Stepper
 
 # Called after each logged row with the number of steps done and the codec's losses.
 Watch = Callable[[int, Mapping[str, float]], None]
-
-
-@contextmanager
-def denormals_flushed() -> Iterator[None]:
-    """Take numbers below the smallest normal float as zero while inside, as the CPU is many times slower with them.
-
-    Gradients of near-silent speech are that small.
-    """
-    before = bool(torch.tensor(1e-40) * 1 == 0)
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(before)
 
 
 @denormals_flushed()
