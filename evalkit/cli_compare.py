@@ -34,7 +34,9 @@ def _broken_is_two() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        typer.echo(f"evalkit: {error}", err=True)
+        from evalkit.gate.escaping import printable
+
+        typer.echo(f"evalkit: {printable(str(error))}", err=True)  # it may name systems of strangers
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         typer.echo(f"evalkit: {where}{error.strerror or error}", err=True)

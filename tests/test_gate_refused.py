@@ -125,6 +125,7 @@ class TestConditions:
         ("damage", "told"),
         [
             (lambda frame: frame.drop(columns="speaker"), "lacks the column speaker"),
+            (lambda frame: frame.drop(columns="dataset"), "lacks the column dataset"),
             (lambda frame: frame.iloc[:0], "holds no scores"),
             (lambda frame: pd.concat([frame, frame.tail(1)]), "was scored twice by si_sdr"),
             (lambda frame: frame.replace({"system": {"fsq": "ghost"}}), "ghost has scores and no row"),
@@ -132,6 +133,11 @@ class TestConditions:
     )
     def test_rows_that_are_not_of_a_run(self, damage: Callable[[pd.DataFrame], pd.DataFrame], told: str):
         assert told in reason(compare(replace(BASELINE, utterances=damage(BASELINE.utterances))))
+
+    @pytest.mark.parametrize(("frame", "column"), [("systems", "kind"), ("signals", "estimate")])
+    def test_other_frames_that_are_not_of_a_run(self, frame: str, column: str):
+        damaged = {frame: getattr(BASELINE, frame).drop(columns=column)}
+        assert f"{frame}.parquet lacks the column {column}" in reason(compare(replace(BASELINE, **damaged)))
 
 
 class TestSystems:

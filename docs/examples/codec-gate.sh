@@ -16,6 +16,7 @@ set -eu
 
 : "${BASELINE:?folder of the good run}" "${ORIGINALS:?folder of the originals}" "${DECODED:?folder of decoded audio}"
 OUT=${OUT:-codec-gate}
+rm -f "$OUT/comparison.md" # of an earlier call
 
 # Scores that fail are rows with a reason: whether they are new is for the comparison to say.
 evalkit score "$ORIGINALS" "$DECODED" --metrics "${METRICS:-pesq,stoi,mel_distance,si_sdr}" \

@@ -11,8 +11,8 @@ from evalkit.tables import metric_format
 
 SIGNS = {"same": "✅", "better": "✅", "regression": "❌", "not comparable": "⚠️"}
 HEADINGS = {"regression": "Worse", "warning": "Warnings", "improvement": "Better"}
-# GitHub takes comments of up to 65,536 characters.
-MAX_CHARACTERS = 60_000
+# GitHub takes comments of up to 65,536 characters; in bytes, as a variable of a shell must hold it too.
+MAX_BYTES = 60_000
 HEAD = (
     "system",
     "metric",
@@ -31,14 +31,19 @@ HEAD = (
 def to_markdown(verdict: Verdict) -> str:
     """GitHub's Markdown, no longer than a comment may be: folded parts that would not fit are left out, and said."""
     text = "\n\n".join(_always(verdict))
-    if len(text) > MAX_CHARACTERS:
-        text = text[:MAX_CHARACTERS].rpartition("\n")[0] + "\n\nCut here: more than a comment may hold."
+    if _size(text) > MAX_BYTES:
+        text = text.encode()[:MAX_BYTES].decode(errors="ignore").rpartition("\n")[0]
+        text += "\n\nCut here: more than a comment may hold."
     for summary, body in _folded(verdict):
         part = f"\n\n<details><summary>{summary}</summary>\n\n{body}\n\n</details>"
-        if len(text) + len(part) > MAX_CHARACTERS:
+        if _size(text) + _size(part) > MAX_BYTES:
             part = f"\n\n{summary}: left out, more than a comment may hold."
         text += part
     return text + "\n"
+
+
+def _size(text: str) -> int:
+    return len(text.encode())
 
 
 def _always(verdict: Verdict) -> Iterator[str]:

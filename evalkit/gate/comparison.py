@@ -11,7 +11,7 @@ from evalkit.gate.matching import check_anchors, check_protocols, check_utteranc
 from evalkit.gate.pairing import Paired, align_datasets, listed, pair_systems
 from evalkit.gate.phrases import difference_text
 from evalkit.gate.quantities import compare_quantities, compare_speeds, limit_findings, speed_findings
-from evalkit.gate.rows import Rows, read_rows
+from evalkit.gate.rows import Rows, check_columns, read_rows
 from evalkit.gate.scores import compare_scores
 from evalkit.gate.settings import Gate
 from evalkit.gate.verdict import Comparison, Finding, Side, Verdict
@@ -34,8 +34,10 @@ def compare_runs(baseline: SavedRun, candidate: SavedRun, gate: Gate, systems: S
     """
     sides = (describe_side(baseline), describe_side(candidate))
     gate.check_names(sorted({str(m) for run in (baseline, candidate) for m in run.utterances.get("metric", ())}))
-    renamed, reasons, notes = align_datasets(baseline, candidate)
     try:
+        check_columns(baseline)
+        check_columns(candidate)
+        renamed, reasons, notes = align_datasets(baseline, candidate)
         before, after = read_rows(baseline, gate.metrics), read_rows(candidate, gate.metrics, renamed)
     except RunError as error:
         return Verdict(*sides, gate, (str(error),))
@@ -146,10 +148,12 @@ def _blind(comparisons: Sequence[Comparison], num_tests: int) -> list[str]:
 
 
 def _insensitive(comparisons: Sequence[Comparison]) -> list[str]:
-    """Where a difference has to be larger than the threshold to be found."""
+    """Where nothing was found, and a difference has to be larger than the threshold to be found."""
     lost = [
         f"{one.key} of {one.system} from {one.detectable:.2g} (threshold {one.threshold:g})"
         for one in comparisons
-        if one.detectable is not None and one.detectable > one.threshold > 0
+        if one.outcome in ("no difference", "not significant")
+        and one.detectable is not None
+        and one.detectable > one.threshold > 0
     ]
     return [f"smaller differences would probably have been missed: {listed(lost)}"] if lost else []

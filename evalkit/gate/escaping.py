@@ -8,6 +8,9 @@ import unicodedata
 # Marks that reorder the text around them.
 DIRECTIONAL = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 HIDDEN = {"Cc", "Cs", "Zl", "Zp"}
+# What GitHub still finds once markup is read: "@name", "#1" and "GH-1". An invisible space behind it, and it is text.
+REFERENCES = re.compile(r"&#64;|&#35;|\bGH-", re.IGNORECASE)
+ADDRESS = re.compile(r"www\.", re.IGNORECASE)  # becomes a link without any markup
 HARMLESS = re.compile(r"[A-Za-z0-9 .,/=%()+\-\u0080-\U0010ffff]")
 
 
@@ -25,7 +28,7 @@ def _is_hidden(character: str) -> bool:
 
 
 def markdown_text(text: str) -> str:
-    """`text` as plain text in GitHub's Markdown: no markup, no HTML, no cell's end, nobody mentioned.
+    """`text` as plain text in GitHub's Markdown: no markup, no HTML, no link, no cell's end, nobody mentioned.
 
     Everything that may mean something is an entity, which is never markup; so is a first character that could start a
     list.
@@ -34,7 +37,7 @@ def markdown_text(text: str) -> str:
     escaped = "".join(
         c if HARMLESS.fullmatch(c) and (place or c.isalpha()) else f"&#{ord(c)};" for place, c in enumerate(shown)
     )
-    return escaped.replace("&#64;", "&#64;&#8203;")  # a zero-width space, so that "@name" is no mention
+    return ADDRESS.sub(lambda found: f"{found[0][:-1]}&#46;", REFERENCES.sub(r"\g<0>&#8203;", escaped))
 
 
 def markdown_code(text: str) -> str:

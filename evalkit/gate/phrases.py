@@ -47,7 +47,7 @@ def interval(one: Comparison) -> str:
 
 
 def difference_text(one: Comparison) -> str:
-    """ "PESQ 2.310 -> 2.210: -0.100 [-0.120, -0.080], p < 0.001, beyond 0.05 (57 utterances, 27 speakers)"."""
+    """ "PESQ 2.310 -> 2.210: -0.100 [-0.120, -0.080], p < 0.001, threshold 0.05 (57 utterances, 27 speakers)"."""
     digits, style = decimals(one), metric_format(one.key)
     units = f", {one.units} speakers" if one.unit == "speakers" else ""
     p = (

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from evalkit.saved_run import RunError, SavedRun
 
 NEEDED = ("system", "dataset", "utterance", "speaker", "metric", "value", "status", "detail")
+OF_SYSTEMS = ("system", "kind")
 SIGNALS = ("system", "dataset", "utterance", "reference_sha256", "estimate")
 
 
@@ -70,21 +71,31 @@ class Rows:
         return {utterance: score.value for utterance, score in own.items() if score.value is not None}
 
 
+def check_columns(run: SavedRun) -> None:
+    """Refuse frames that are not of a run.
+
+    Raises:
+        RunError: naming the file and the column.
+    """
+    for name, of, columns in (
+        ("utterances", run.utterances, NEEDED), ("systems", run.systems, OF_SYSTEMS), ("signals", run.signals, SIGNALS),
+    ):  # fmt: skip
+        if missing := [column for column in columns if column not in of]:
+            raise RunError(f"{run.folder / f'{name}.parquet'} lacks the column {missing[0]}; it is not of a run")
+
+
 def read_rows(run: SavedRun, metrics: Iterable[str] | None, renamed: Mapping[str, str] | None = None) -> Rows:
     """Sort the rows of a run.
 
     Args:
-        run: as loaded.
+        run: as loaded, with all columns.
         metrics: those to keep; None for all.
         renamed: data set -> the name it shall have.
 
     Raises:
-        RunError: a column is missing, there are no rows, an utterance was scored twice, or a system is unknown.
+        RunError: there are no rows, an utterance was scored twice, or a system is unknown.
     """
     frame, systems = run.utterances, run.systems
-    for name, of, columns in (("utterances", frame, NEEDED), ("systems", systems, ("system", "kind"))):
-        if missing := [column for column in columns if column not in of]:
-            raise RunError(f"{run.folder / f'{name}.parquet'} lacks the column {missing[0]}; it is not of a run")
     for column in ("protocol", "version"):
         frame = frame.assign(**{column: frame[column].fillna("") if column in frame else ""})
     if metrics is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -139,7 +139,7 @@ class Verdict:
 
     Attributes:
         baseline, candidate: the runs.
-        gate: what was decided by; None where it could not be used.
+        gate: what was decided by.
         reasons: why the runs are not comparable; empty where they are.
         findings: regressions first, then warnings, then improvements.
         comparisons: in the order of systems and metrics.
@@ -155,7 +155,7 @@ class Verdict:
     comparisons: tuple[Comparison, ...] = ()
     quantities: tuple[Quantity, ...] = ()
     speeds: tuple[Speed, ...] = ()
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
     def found(self, outcome: str) -> list[Finding]:
         """The findings of one outcome."""
