@@ -6,6 +6,8 @@ import base64
 import io
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,15 +24,29 @@ from evalkit.report.listening import ListeningPanel, listening_panel
 from evalkit.report.reconstruction import ORIGINAL, RunAudio, Unheard
 from evalkit.report.sound import HEIGHT, WIDTH
 from evalkit.saved_run import SavedRun, load_run
+from tests.command import TINY, evalkit, write_experiment
 from tests.decoded_folders import make_folders, score
-from tests.finished_run import Run, copied_run, finished_run
+from tests.finished_run import Run, copied_run, leave_out_plots
 
 RESULTS = Path(__file__).parents[1] / "results"
 
 
+SYSTEMS = ("rhombic", "fsq", "vq")
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return finished_run(tmp_path_factory)
+    """Three bottlenecks, hardly trained, on two utterances, of which the first was kept."""
+    folder = tmp_path_factory.mktemp("listening")
+    systems = {name: TINY["systems"][name] for name in SYSTEMS}
+    train = TINY["train"] | {"steps": 1, "warmup_steps": 0, "num_workers": 0}
+    written = write_experiment(folder / "trial.yaml", systems=systems, train=train)
+    with pytest.MonkeyPatch.context() as patched:
+        leave_out_plots(patched)
+        patched.setattr("evalkit.runner.send_results", lambda *arguments: None)
+        outcome = evalkit("run", written, "--out", folder / "run", "--workers", 1)
+    assert outcome.status == 0, outcome.err
+    return Run(written, folder / "run", outcome)
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +151,7 @@ class TestMadeAgain:
         copy = copied_run(finished, tmp_path)
         shutil.rmtree(copy.folder / "audio")
         again = RunAudio(load_run(copy.folder)).sounds([keys[0]])
-        assert len(again) == len(run.systems) == 11
+        assert len(again) == len(run.systems) == len(KNOWN_ANSWERS) + len(SYSTEMS)
         for system, path in run.examples()[keys[0][1]].items():
             rate, kept = samples(path.read_bytes())
             rate_again, made_again = samples(again[keys[0], system])
@@ -197,6 +213,24 @@ class TestMadeAgain:
         other = replace(run, description=run.description | {"experiment": experiment})
         assert "not one of this version" in RunAudio(other).why_not(keys[1])
 
+    def test_kept_audio_that_is_broken_is_a_reason(self, finished, tmp_path, keys):
+        copy = copied_run(finished, tmp_path)
+        for kept in (copy.folder / "audio").rglob("*.flac"):
+            kept.write_bytes(b"nothing")
+        panel = made([load_run(copy.folder)], 1)
+        entry = next(each for each in panel.index["utterances"] if each["name"] == keys[0][1])
+        assert entry["audio"] is None
+        assert "which the run kept, cannot be read" in entry["reason"]
+        assert panel.audio == ()
+
+    def test_to_say_that_there_is_none_loads_no_torch(self):
+        program = (
+            "import sys; from evalkit import load_run; from evalkit.report.listening import listening_panel; "
+            "run = load_run(sys.argv[1]); names = {(0, name): name for name in run.systems['system']}; "
+            "assert listening_panel([run], names, 6).notes; sys.exit('torch' in sys.modules)"
+        )
+        assert subprocess.run([sys.executable, "-c", program, RESULTS / "tiny"], check=False).returncode == 0
+
     @pytest.mark.parametrize("name", ["tiny", "q2d2-table"])
     def test_a_published_run_has_scores_only(self, name):
         panel = made([load_run(RESULTS / name)], 6)
@@ -226,7 +260,9 @@ class TestMadeAgain:
 @pytest.fixture(scope="module")
 def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = make_folders(tmp_path_factory.mktemp("decoded"))
-    assert score(folder).status == 0
+    with pytest.MonkeyPatch.context() as patched:
+        leave_out_plots(patched)
+        assert score(folder, "--metrics", "stoi").status == 0
     return folder
 
 
@@ -273,6 +309,7 @@ class TestPanel:
 
     def test_has_every_system_and_what_the_rows_say(self, panel, run, keys):
         assert panel.notes == ()
+        assert panel.size.startswith("2 of 2 utterances, ")
         for place, entry in enumerate(panel.index["utterances"]):
             assert [panel.index["systems"][row["system"]] for row in entry["rows"]] == list(run.systems["system"])
             assert entry["audio"] == place

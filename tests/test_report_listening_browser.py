@@ -342,7 +342,7 @@ class TestBlind:
         assert rows.locator("img").count() == 0
         assert not part(opened, "extremes").is_visible()
         row(opened, 2).get_by_role("button").click()
-        assert "System C" in said(opened)
+        assert "System 3" in said(opened)
         (sound,) = played(opened, 1)
         assert sound["offset"] == 0
         chosen = state(opened, "system")

@@ -59,5 +59,5 @@ class TestSound:
     def test_is_described_in_numbers(self):
         tone = 0.5 * np.sin(2 * np.pi * 2000 * self.TIME).astype(np.float32)
         assert describe_sound(tone, self.RATE) == (
-            "1.0 s, 0 to 8 kHz; level -9 dB re full scale, 99 % of the energy below 2.0 kHz"
+            "1.0 s, 0 to 8 kHz; level -6 dB re a full-scale sine, 99 % of the energy below 2.0 kHz"
         )

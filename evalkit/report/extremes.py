@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from evalkit.report.material import Key
 from evalkit.tables.summary import metric_format
+
+Key = tuple[str, str]  # data set, utterance
 
 
 class Extreme(NamedTuple):

@@ -17,9 +17,10 @@
   const said = part("said");
   const position = part("position");
   const current = () => index.utterances[state.utterance];
-  const letter = (row) => `System ${String.fromCharCode(65 + (state.order.indexOf(row) % 26))}`;
-  const called = (row) => (state.blind ? letter(row) : index.labels[current().rows[row].system]);
+  const anonymous = (row) => `System ${state.order.indexOf(row) + 1}`;
+  const called = (row) => (state.blind ? anonymous(row) : index.labels[current().rows[row].system]);
   const heard = (row) => (state.audio ? state.audio.rows[row] : null);
+  const firstHeard = () => state.order.find((row) => heard(row)) ?? 0;
 
   function say(text) {
     said.textContent = text;
@@ -138,7 +139,7 @@
   function describe(row, place) {
     const { system, cells, reason } = current().rows[row];
     return {
-      name: state.blind ? letter(row) : index.systems[system],
+      name: state.blind ? anonymous(row) : index.systems[system],
       called: called(row),
       digit: place < 10 ? String((place + 1) % 10) : "",
       cells: state.blind ? [] : cells,
@@ -194,7 +195,8 @@
 
   function choose(utterance, system) {
     const goOn = state.playing;
-    const kept = system ?? current().rows[state.row]?.system;
+    // Blind, whoever follows one system through utterances would know it again.
+    const kept = system ?? (state.blind ? null : current().rows[state.row]?.system);
     state.utterance = utterance;
     const { audio, rows } = current();
     state.audio = audio === null ? null : read(`listening-audio-${audio}`);
@@ -203,8 +205,7 @@
     position.max = player.seconds;
     state.order = mixed(rows.length);
     const place = rows.findIndex((each) => each.system === kept);
-    const first = state.order.find((row) => heard(row)) ?? 0;
-    state.row = place < 0 || (state.audio && !heard(place) && system === undefined) ? first : place;
+    state.row = place < 0 || (state.audio && !heard(place) && system === undefined) ? firstHeard() : place;
     part("utterance").value = utterance;
     buildRows();
     refresh();
@@ -280,6 +281,10 @@
   part("blind").addEventListener("click", () => {
     state.blind = !state.blind;
     state.order = mixed(current().rows.length);
+    if (state.blind) {
+      stop();
+      state.row = firstHeard(); // the one that was chosen by its name would be known
+    }
     part("blind").setAttribute("aria-pressed", String(state.blind));
     part("blind").textContent = state.blind ? "Reveal" : "Blind";
     part("extremes").hidden = state.blind || !systems.length;

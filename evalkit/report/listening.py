@@ -9,8 +9,7 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
-from evalkit.report.extremes import Extremes, find_extremes, in_turn
-from evalkit.report.material import Key
+from evalkit.report.extremes import Extremes, Key, find_extremes, in_turn
 from evalkit.report.names import shortened
 from evalkit.report.reconstruction import ORIGINAL, RunAudio, Unheard
 from evalkit.report.sound import decode_flac, describe_sound, draw_spectrograms
@@ -38,6 +37,7 @@ class ListeningPanel:
             `extremes`: system as text, "-1" for any -> [metric, worst, best], each of the two system, utterance, text.
         audio: an utterance each: `seconds`, `kilohertz`, `floor`, `ceiling` (dB) of the spectrograms; `sounds`, FLAC in
             base64, each once; `rows`: sound (place in `sounds`), image (PNG in base64), text; or null.
+        size: how many utterances have their audio in the page, and what that takes of it.
         notes: sentences above the panel.
     """
 
@@ -46,6 +46,7 @@ class ListeningPanel:
 
     index: dict[str, Any]
     audio: tuple[dict[str, Any], ...]
+    size: str
     notes: tuple[str, ...]
 
 
@@ -81,12 +82,20 @@ def listening_panel(
         why_not[key] = _why_not(sources, key)
         if not why_not[key]:
             embedded.append(key)
-    listed = list(dict.fromkeys([*embedded, *candidates]))
     sounds = _sounds(sources, names, embedded)
+    for key in list(embedded):
+        lost = [sound.reason for sound in sounds[key].values() if isinstance(sound, Unheard)]
+        if len(lost) == len(sounds[key]):
+            embedded.remove(key)
+            why_not[key] = "; ".join(dict.fromkeys(lost))
+            del sounds[key]
+    listed = list(dict.fromkeys([*embedded, *candidates]))
     nothing = f"it is not among the {len(embedded)} whose audio was chosen; evalkit report --listen N takes more"
     reasons = {key: why_not.get(key) or ("" if key in embedded else nothing) for key in listed}
     index, audio = _plain(rows, list(names.values()), listed, extremes, sounds, reasons)
-    return ListeningPanel(index, audio, tuple(_notes(embedded, why_not)))
+    scored = len(rows.drop_duplicates(["dataset", "utterance"]))
+    size = f"{len(audio)} of {scored:,} utterances, {_megabytes(audio):.1f} MB"
+    return ListeningPanel(index, audio, size, tuple(_notes(embedded, why_not)))
 
 
 def _all_rows(runs: Sequence[SavedRun], names: Mapping[tuple[int, str], str]) -> pd.DataFrame:
@@ -128,6 +137,11 @@ def _notes(embedded: Sequence[Key], why_not: Mapping[Key, str]) -> Iterable[str]
     elif refused:
         number = sum(map(bool, why_not.values()))
         yield f"No audio of {number} further utterance{'s' if number > 1 else ''}: {'; '.join(refused)}."
+
+
+def _megabytes(audio: Iterable[Mapping[str, Any]]) -> float:
+    texts = (text for each in audio for text in (*each["sounds"], *(row["image"] for row in each["rows"] if row)))
+    return sum(map(len, texts)) / 1e6
 
 
 def _plain(
@@ -219,12 +233,10 @@ def _told(
 
 
 def _audio(heard: Mapping[str, bytes | Unheard | None]) -> dict[str, Any]:
-    """One of `ListeningPanel.audio`."""
+    """One of `ListeningPanel.audio`, of which at least one is heard."""
     coded = {name: sound for name, sound in heard.items() if isinstance(sound, bytes)}
     once = list(dict.fromkeys(coded.values()))
     signals = {name: decode_flac(sound) for name, sound in coded.items()}
-    if not signals:
-        return {"seconds": 0, "kilohertz": 0, "floor": 0, "ceiling": 0, "sounds": [], "rows": [None] * len(heard)}
     drawn = draw_spectrograms(signals)
     return {
         "seconds": drawn.seconds,

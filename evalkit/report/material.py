@@ -18,6 +18,8 @@ from evalkit.experiment import Experiment
 from evalkit.folders import FolderSystem
 from evalkit.pairing import PairingError, known_by_any_name, list_audio, look_up
 from evalkit.planned import Planned, PlannedBottleneck, PlannedCodec, PlannedFolder, plan_system
+from evalkit.report.extremes import Key
+from evalkit.report.reconstruction import told
 from evalkit.saved_run import SavedRun
 from evalkit.systems import CodecSystem, System
 from q2d2.audio import AudioError, read_header
@@ -25,7 +27,6 @@ from q2d2.checkpoints import CONFIG, load_codec, read_description
 from q2d2.codec import codec_config
 from q2d2.errors import UserError
 
-Key = tuple[str, str]  # data set, utterance
 Opener = Callable[[], System]
 
 
@@ -50,15 +51,14 @@ def open_material(run: SavedRun) -> Material:
     """Find what a run's audio can be made of: the corpora and systems of its experiment, or its folders.
 
     Nothing is raised: what is missing is a reason.
+
+    Args:
+        run: of an experiment or of folders; a sweep has neither.
     """
     try:
-        if run.description.get("experiment"):
-            return _of_experiment(run)
-        if run.description.get("folders"):
-            return _of_folders(run)
+        return _of_experiment(run) if run.description.get("experiment") else _of_folders(run)
     except (UserError, OSError) as error:
         return Material(reason=told(error))
-    return Material(reason="a sweep keeps no audio of its trials")
 
 
 def _of_experiment(run: SavedRun) -> Material:
@@ -73,8 +73,6 @@ def _of_experiment(run: SavedRun) -> Material:
         for name, spec in experiment.systems.items()
         if spec.bottleneck is not None and not (run.folder / "checkpoints" / name / CONFIG).is_file()
     }
-    if len(lost) == len(experiment.systems):
-        return Material(reason="the run's folder has no checkpoints; a published run has none")
     test = experiment.data.test
     corpus = load_corpus(test.name, test.part, test.root)
     utterances = tuple(select_utterances(corpus, test.limit))
@@ -178,9 +176,3 @@ def _likely(run: SavedRun, estimates: Iterable[Path], dataset: str) -> Iterator[
 
 def _listed(folders: Mapping[str, Path]) -> str:
     return ", ".join(folder.name for folder in folders.values())
-
-
-def told(error: BaseException) -> str:
-    """An error on one line; the kind of one that is a defect as well."""
-    text = " ".join(str(error).split())
-    return text if isinstance(error, UserError | OSError | ValidationError) else f"{type(error).__name__}: {text}"

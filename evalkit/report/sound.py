@@ -106,10 +106,11 @@ def _png(canvas: NDArray[np.uint8]) -> bytes:
 def describe_sound(audio: NDArray[np.float32], sample_rate: int) -> str:
     """What a spectrogram shows, for those who do not see it: duration, band, level, and where the energy lies."""
     band = f"{len(audio) / sample_rate:.1f} s, 0 to {sample_rate / 2000:g} kHz"
-    power = float(np.mean(audio.astype(np.float64) ** 2)) if len(audio) else 0.0
+    power = 2 * float(np.mean(audio.astype(np.float64) ** 2)) if len(audio) else 0.0  # 1 is that of a full-scale sine
     if power == 0:
         return f"{band}, silent"
     energy = np.cumsum((10 ** (spectrogram_db(audio, sample_rate) / 10)).sum(axis=1))
     bin_below = int(np.searchsorted(energy, 0.99 * energy[-1]))
     below = bin_below / max(1, len(energy) - 1) * sample_rate / 2000
-    return f"{band}; level {10 * np.log10(power):.0f} dB re full scale, 99 % of the energy below {below:.1f} kHz"
+    level = 10 * np.log10(power)
+    return f"{band}; level {level:.0f} dB re a full-scale sine, 99 % of the energy below {below:.1f} kHz"
