@@ -117,13 +117,13 @@ class TestRates:
         assert chart.missing == "no system has both a bit rate and a score"
 
     def test_one_codec_at_several_rates_is_joined(self):
-        joined = join_runs([load_run(RESULTS / "opus")])
-        chart = rates_chart(joined.summary, system_looks(joined.systems))
+        run = load_run(RESULTS / "opus")
+        chart = rates_chart(run.summary(), system_looks(run.systems))
         assert str(chart.panels[0].svg).count('class="join"') == 1
 
 
 class TestRows:
-    def test_quartiles_are_those_of_the_rows(self, tiny):
+    def test_single_utterances_and_their_quartiles(self, tiny):
         chart = distributions_chart(tiny.utterances, system_looks(tiny.systems))
         line = next(row for row in chart.panels[0].rows if row[0] == "rhombic")
         rows = tiny.utterances.query("system == 'rhombic' and metric == 'pesq'")["value"].astype(float)
@@ -132,8 +132,7 @@ class TestRows:
             f"{value:.2f}" for value in (rows.mean(), *np.percentile(rows, (5, 25, 50, 75, 95)), rows.min(), rows.max())
         ]
 
-    def test_every_utterance_is_a_dot_where_they_are_few(self, tiny):
-        chart = distributions_chart(tiny.utterances, system_looks(tiny.systems))
+        # Every utterance is a dot where they are few.
         dots = re.findall(r'd="([^"]*)" class="dots', str(chart.panels[0].svg))
         assert [path.count("M") for path in dots] == [57] * 11
         assert "every utterance" in chart.explained
@@ -169,15 +168,13 @@ def chart_metric(chart) -> str:
 
 
 class TestUsage:
-    def test_a_cell_a_code_shaded_by_use(self, tiny):
+    def test_a_panel_a_system(self, tiny):
         chart = usage_chart(tiny.codes, tiny.systems)
         labels = [panel.label for panel in chart.panels]
         assert labels == ["rectangular", "rhombic", "hexagonal", "hexagonal-regular", "fsq", "vq", "rvq"]
         rhombic = chart.panels[1]
         assert str(rhombic.svg).count("data-tip=") == len(rhombic.rows) == 3 * 85
-
-    def test_other_families_are_sorted_bars(self, tiny):
-        chart = usage_chart(tiny.codes, tiny.systems)
+        # Other families are sorted bars.
         vq = next(panel for panel in chart.panels if panel.label == "vq")
         assert len(vq.rows) == MAX_BARS
         shares = [float(row[2]) for row in vq.rows]
@@ -196,23 +193,19 @@ class TestUsage:
 
 
 class TestTraining:
-    def test_curves_are_thinned_and_keep_their_ends(self, tmp_path):
+    def test_curves_are_thinned_keep_their_ends_and_leave_out_what_is_not_finite(self, tmp_path):
         folder = write_run(tmp_path / "run")
         write_log(folder, "alpha")
-        joined = join_runs([load_run(folder)])
-        chart = training_chart(joined.training, system_looks(joined.systems))
+        run = load_run(folder)
+        looks = system_looks(run.systems)
+        chart = training_chart(run.training, looks)
         assert [panel.label for panel in chart.panels] == ["total", "mel", "learning rate"]
         (path,) = re.findall(r'd="(M[^"]*)" class="line', str(chart.panels[0].svg))
         assert path.count("L") + 1 == MAX_POINTS
         assert chart.panels[0].rows[0][0] == "10"
         assert chart.panels[0].rows[-1][0] == "5,000"
-
-    def test_a_loss_that_is_not_finite_is_left_out(self, tmp_path):
-        folder = write_run(tmp_path / "run")
-        write_log(folder, "alpha")
-        joined = join_runs([load_run(folder)])
-        log = joined.training["alpha"].copy()
+        log = run.training["alpha"].copy()
         log.loc[3, "total"] = np.inf
-        chart = training_chart({"alpha": log}, system_looks(joined.systems))
-        assert "nan" not in str(chart.panels[0].svg)
-        assert "inf" not in str(chart.panels[0].svg)
+        svg = str(training_chart({"alpha": log}, looks).panels[0].svg)
+        assert "nan" not in svg
+        assert "inf" not in svg
