@@ -70,12 +70,13 @@ def publish(
 
 def change_lines(publication: Publication) -> list[str]:
     """What changed since the predecessor, one line a change that was found."""
+    from evalkit.history.archive import records
     from evalkit.history.boards import number_format
     from evalkit.history.changes import out_of_reach
     from evalkit.tables.cells import MARKS, format_number
 
-    rows = publication.changes.to_pylist()
-    lost = out_of_reach(publication.changes.to_pandas())
+    rows = records([publication.changes])
+    lost = out_of_reach(rows)
     if not rows:
         return [] if publication.is_sweep else ["nothing earlier of this name to compare with"]
     marked = [row for row in rows if row["verdict"]]

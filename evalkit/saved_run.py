@@ -10,11 +10,13 @@ from typing import Any
 import pandas as pd
 
 from evalkit.store import SCHEMA_VERSION, SIGNAL_COLUMNS, example_path
+from evalkit.sweeps.results import CODE_USE, seen_enough
 from evalkit.tables import compare_with_baseline, summarize
 from q2d2.errors import UserError
 
 DESCRIPTION = "run.json"
 SWEEP = "sweep.json"
+TRAINING = "training.parquet"  # of a published run: all logs, column `system`
 
 
 class RunError(UserError, ValueError):
@@ -117,7 +119,7 @@ def load_run(path: str | Path) -> SavedRun:
 
 
 def _load_sweep(folder: Path) -> SavedRun:
-    """A sweep as one run: every trial that left rows is a system, "LABEL seed N"."""
+    """A sweep as one run: every trial that left rows is a system, "LABEL seed N"; use of codes as in its tables."""
     description = _read_description(folder / SWEEP)
     trials, rows = _read_frame(folder / "trials.parquet"), _read_frame(folder / "utterances.parquet")
     trials = trials[trials["id"].isin(rows["trial"])]
@@ -125,6 +127,8 @@ def _load_sweep(folder: Path) -> SavedRun:
     twice = names.duplicated(keep=False)
     names = names.where(~twice, names + " " + trials["id"])  # labels leave out what does not vary
     by_trial = dict(zip(trials["id"], names, strict=True))
+    enough = pd.Series([seen_enough(row) for row in trials.to_dict("records")], trials.index, dtype=bool)
+    trials = trials.assign(**{key: trials[key].where(enough) for key in CODE_USE})
     systems = trials.assign(system=names, kind="codec", codec=None, rtf_encode=None, rtf_decode=None, rtf_detail=None)
     systems["tokens_per_second"] = [
         rate * len(sizes) if sizes is not None else None
@@ -173,6 +177,13 @@ def _read_frame(path: Path) -> pd.DataFrame:
 
 
 def _read_training(folder: Path) -> dict[str, pd.DataFrame]:
+    """System -> its log, of a run one CSV each, of a published run one file for all."""
+    if (folder / TRAINING).is_file():
+        logs = _read_frame(folder / TRAINING).groupby("system", sort=False)
+        return {
+            str(system): rows.drop(columns="system").dropna(axis="columns", how="all").reset_index(drop=True)
+            for system, rows in logs
+        }
     found = {}
     for path in sorted((folder / "training").glob("*.csv")):
         try:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,14 +11,14 @@ from evalkit.history.archive import read_history
 from evalkit.history.links import run_page, system_page
 from evalkit.history.publish import publish
 from evalkit.history.site import build_site
+from tests.browser import Browser, Opened, start_browser
 from tests.published_runs import write_run
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed (the extra dev)")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium in PATH")
-ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run")
 HOSTILE = "<img src=x onerror=alert(1)>\"'&../../../etc/passwd \U0001f600 \u202eabc " + "x" * 250
 METRICS = ("pesq", "stoi", "mel_distance")
+LIBRISPEECH = "section[data-dataset='librispeech/test-clean']"
+
+browser = pytest.fixture(scope="module")(start_browser)
 
 
 @pytest.fixture(scope="module")
@@ -29,139 +27,100 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("browsed")
     for day in range(4):
         quality = {"fsq": 0.6 if day else 0.0}
-        publish(write_run(root / f"run{day}", day=day, quality=quality, metrics=METRICS), root / "store")
-    other = write_run(root / "other", name="other", day=1, dataset="ljspeech/gt", protocol="paper", metrics=("stoi",))
+        run = write_run(
+            root / f"run{day}", day=day, quality=quality, systems=("rhombic", "fsq"), metrics=METRICS, utterances=24
+        )
+        publish(run, root / "store")
+    other = write_run(
+        root / "other", name="other", day=1, dataset="ljspeech/gt", protocol="paper", systems=("fsq",),
+        metrics=("stoi",),
+    )  # fmt: skip
     publish(other, root / "store")
-    hostile = write_run(root / "hostile", name=HOSTILE, day=5, systems=(HOSTILE, ".."), metrics=METRICS)
+    hostile = write_run(root / "hostile", name=HOSTILE, day=5, systems=(HOSTILE, ".."), metrics=METRICS[:1])
     publish(hostile, root / "store", note=HOSTILE)
     build_site(root / "store", root / "site", reports=False)
     return root / "site"
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
-        yield started
-        started.close()
-
-
-class Tab:
-    """A tab that notes what a page must not do: requests elsewhere, dialogs, errors."""
-
-    def __init__(self, browser: Any, site: Path, **options: Any) -> None:
-        self.site = site
-        self.context = browser.new_context(**options)
-        self.page = self.context.new_page()
-        self.wrong: list[str] = []
-        self.page.on("console", lambda message: self.wrong.append(message.text) if message.type == "error" else None)
-        self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
-        self.page.on("dialog", lambda dialog: (self.wrong.append(dialog.message), dialog.dismiss()))
-        self.page.on("request", self._note)
-
-    def _note(self, request: Any) -> None:
-        if not request.url.startswith((self.site.as_uri(), "data:")):
-            self.wrong.append(request.url)
-
-    def open(self, path: str = "index.html", state: str = "") -> Any:
-        self.page.goto("about:blank")  # else a new hash alone would not load the page again
-        self.page.goto(f"{(self.site / path).as_uri()}{state}")
-        return self.page
-
-    def rows(self, table: str) -> list[str]:
-        """First cells of the rows that are seen."""
-        found: list[str] = self.page.locator(f"#{table} tbody tr:visible > :first-child").all_inner_texts()
-        return found
-
-
 @pytest.fixture
-def tab(browser: Any, site: Path) -> Iterator[Tab]:
-    opened = Tab(browser, site, viewport={"width": 1280, "height": 900})
+def index(browser: Browser, site: Path) -> Iterator[Opened]:
+    opened = browser.open(site / "index.html")
     yield opened
-    opened.context.close()
-    assert opened.wrong == []
+    opened.assert_quiet()
+    browser.close_pages()
+
+
+def rows(index: Opened) -> list[str]:
+    """First cells of the rows that are seen on the leaderboards."""
+    found: list[str] = index.page.locator("section[data-dataset] tbody tr:visible > :first-child").all_inner_texts()
+    return found
 
 
 class TestChoices:
-    def test_of_data_set_and_protocol_hide_boards(self, tab):
-        page = tab.open()
-        assert page.locator("section[data-dataset]:visible").count() == 2
+    def test_hide_boards_columns_and_rows(self, index):
+        page = index.page
+        boards = page.locator("section[data-dataset]:visible")
+        assert boards.count() == 2
         page.get_by_label("Data set").select_option("ljspeech/gt")
-        assert page.locator("section[data-dataset]:visible h2").inner_text() == "ljspeech/gt, protocol paper"
+        assert boards.locator("h2").inner_text() == "ljspeech/gt, protocol paper"
         page.get_by_label("Data set").select_option("")
         page.get_by_label("Protocol").select_option("strict")
-        assert "librispeech" in page.locator("section[data-dataset]:visible h2").inner_text()
+        assert boards.locator("h2").inner_text() == "librispeech/test-clean, protocol strict"
         assert page.url.endswith("#protocol=strict")
-
-    def test_of_a_metric_hides_the_others_and_boards_without_it(self, tab):
-        page = tab.open()
+        page.get_by_label("Protocol").select_option("")
         page.get_by_label("Metric").select_option("pesq")
-        assert page.locator("section[data-dataset]:visible").count() == 1
-        shown = page.locator("section[data-dataset]:visible thead th[data-metric]:visible")
-        assert shown.count() == 1
-        assert shown.inner_text().startswith("PESQ")
-        cells = page.locator("section[data-dataset]:visible tbody tr").first.locator("td:visible, th:visible").count()
-        assert cells == page.locator("section[data-dataset]:visible thead th:visible").count()
-
-    def test_of_a_text_hide_rows(self, tab):
-        page = tab.open()
+        shown = boards.locator("thead th[data-metric]:visible")
+        assert shown.all_inner_texts() == ["PESQ (MOS-LQO) ↑"]
+        row = boards.locator("tbody tr").first
+        assert row.locator("td:visible, th:visible").count() == boards.locator("thead th:visible").count()
         page.get_by_label("Text").fill("FSQ nightly")
-        assert tab.rows("board-1") + tab.rows("board-2") == ["fsq"]
-        assert page.locator("#shown").inner_text().startswith("1 of ")
+        assert rows(index) == ["fsq"]
+        assert page.locator("#shown").inner_text() == "1 of 5 rows"
 
-    def test_are_in_the_url_and_come_back_with_it(self, tab):
-        page = tab.open()
+    def test_are_in_the_url_with_the_sorting_and_come_back_with_it(self, index):
+        page = index.page
         page.get_by_label("Text").fill("nightly")
         page.get_by_label("Metric").select_option("stoi")
-        board = page.locator("section[data-dataset='librispeech/test-clean']")
-        board.get_by_role("button", name="STOI").click()
-        identity = board.locator("table").get_attribute("id")
-        order = tab.rows(identity)
-        url = page.url
-        page.goto("about:blank")
-        page.goto(url)
+        page.locator(LIBRISPEECH).get_by_role("button", name="STOI").click()
+        order = rows(index)
+        assert sorted(order) == ["fsq", "rhombic"]
+        page.reload()
         assert page.get_by_label("Text").input_value() == "nightly"
         assert page.get_by_label("Metric").input_value() == "stoi"
-        assert tab.rows(identity) == order != []
-        assert board.locator("th[aria-sort]").get_attribute("aria-sort") == "descending"
+        assert rows(index) == order
+        assert page.locator(f"{LIBRISPEECH} th[aria-sort]").get_attribute("aria-sort") == "descending"
 
-    def test_that_are_not_known_are_all(self, tab):
-        page = tab.open(state="#dataset=nothing&metric=%3Cscript%3E&text=rvq")
-        assert page.get_by_label("Data set").input_value() == ""
-        assert page.locator("section[data-dataset]:visible").count() == 2
-        assert set(tab.rows("board-1") + tab.rows("board-2")) == {"rvq"}
-
-    def test_follow_the_back_button(self, tab):
-        page = tab.open()
-        page.evaluate("location.hash = 'text=fsq'")
+    def test_follow_the_url_and_the_back_button(self, index):
+        page = index.page
+        page.evaluate("location.hash = 'dataset=nothing&metric=%3Cscript%3E&text=fsq'")  # what is not known is all
         page.wait_for_function("document.querySelector('#choices [name=text]').value === 'fsq'")
+        assert page.get_by_label("Data set").input_value() == ""
+        assert rows(index) == ["fsq", "fsq"]
         page.go_back()
         page.wait_for_function("document.querySelector('#choices [name=text]').value === ''")
-        assert page.locator("section[data-dataset]:visible").count() == 2
+        assert len(rows(index)) == 5
 
 
-class TestTables:
-    def test_sort_by_keyboard(self, tab):
-        page = tab.open()
-        board = page.locator("section[data-dataset='librispeech/test-clean']")
-        identity = board.locator("table").get_attribute("id")
+class TestKeyboard:
+    def test_sorts_and_tells_the_interval(self, index):
+        page = index.page
+        board = page.locator(LIBRISPEECH)
         button = board.get_by_role("button", name="Mel distance")
         button.focus()
         page.keyboard.press("Enter")
-        values = [float(text) for text in board.locator("tbody tr td:last-child").evaluate_all(
-            "cells => cells.map((cell) => cell.dataset.value)")]  # fmt: skip
+        column = [heading.startswith("Mel") for heading in board.locator("thead th").all_inner_texts()].index(True) + 1
+        cells = board.locator(f"tbody tr td:nth-child({column})")
+        values = [float(text) for text in cells.evaluate_all("cells => cells.map((cell) => cell.dataset.value || -1)")]
         assert values == sorted(values, reverse=True)
-        first = tab.rows(identity)
+        first = rows(index)
         page.keyboard.press("Enter")
-        assert tab.rows(identity) != first
-
-    def test_tell_the_interval_on_hover_and_focus(self, tab):
-        page = tab.open()
-        page.locator("td[data-tip]").first.hover()
+        assert rows(index) != first
+        board.locator("td[data-tip][tabindex='0']").focus()
         assert "95 % interval" in page.locator("#tip").inner_text()
 
-    def test_a_chart_is_walked_by_arrow_keys(self, tab, site):
-        page = tab.open(system_page("nightly", "fsq"))
+    def test_walks_along_a_chart(self, browser, site):
+        opened = browser.open(site / system_page("nightly", "fsq"))
+        page = opened.page
         chart = page.locator("svg.timeline").first
         chart.locator("[data-tip][tabindex='0']").focus()
         told = [page.locator("#tip").inner_text()]
@@ -171,46 +130,39 @@ class TestTables:
         assert [text.split()[0] for text in told] == ["2026-01-01", "2026-01-02", "2026-01-03", "2026-01-04"]
         assert "better: +" in told[1]
         assert chart.locator("text.mark").all_text_contents() == ["▲"]
+        opened.assert_quiet()
+        browser.close_pages()
 
 
 @pytest.fixture(scope="module")
-def pages(site: Path) -> dict[str, str]:
-    """A page of every kind."""
-    history = read_history(site.parent / "store")
-    runs = [run_page(publication) for publication in history.publications]
-    (board, *_) = sorted((site / "boards").iterdir())
-    return {
-        "index": "index.html",
-        "runs": "runs.html",
-        "sweeps": "sweeps.html",
-        "board": f"boards/{board.name}",
-        "system": system_page("nightly", "fsq"),
-        "run": runs[1],
-        "hostile system": system_page(HOSTILE, HOSTILE),
-        "hostile run": runs[-1],
-    }
+def run_pages(site: Path) -> list[str]:
+    """Of all runs, oldest first."""
+    return [run_page(publication) for publication in read_history(site.parent / "store").publications]
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_axe_finds_nothing_serious_and_narrow_pages_do_not_scroll_sideways(browser, site, pages, theme):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
-    tab = Tab(browser, site, viewport={"width": 360, "height": 700}, color_scheme=theme)
-    for name, path in pages.items():
-        page = tab.open(path)
-        widths = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
-        assert widths[0] <= widths[1], f"{name} is {widths[0]} pixels wide"
-        found = axe.Axe().run(page).response["violations"]
-        serious = [each for each in found if each["impact"] in ("serious", "critical")]
-        assert not serious, (name, [(each["id"], each["nodes"][0]["html"][:200]) for each in serious])
-        ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
-        assert (sum(int(part) for part in ground[4:-1].split(",")[:3]) < 3 * 128) == (theme == "dark")
-    tab.context.close()
-    assert tab.wrong == []
+def test_no_page_is_wider_than_a_phone(browser, site, run_pages):
+    boards = [f"boards/{path.name}" for path in (site / "boards").iterdir()]
+    systems = [system_page("nightly", "fsq"), system_page(HOSTILE, HOSTILE)]
+    for name in ("index.html", "runs.html", "sweeps.html", *boards, *systems, run_pages[1], run_pages[-1]):
+        opened = browser.open(site / name, width=360, height=700)
+        assert opened.overflow() <= 0, name
+        opened.assert_quiet()
+        browser.close_pages()
 
 
-def test_hostile_names_are_shown_as_text(tab):
-    page = tab.open(system_page(HOSTILE, HOSTILE))
-    assert page.locator("h1").inner_text() == HOSTILE
-    assert page.locator("img").count() == 0
-    page = tab.open()
-    assert HOSTILE in page.locator("tbody th").all_inner_texts()
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_axe_finds_nothing_serious(browser, site, run_pages, dark):
+    for name in ("index.html", system_page("nightly", "fsq"), run_pages[1]):
+        opened = browser.open(site / name, dark=dark)
+        assert opened.violations() == [], name
+        ground = opened.page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (sum(int(part) for part in ground[4:-1].split(",")[:3]) < 3 * 128) == dark
+        browser.close_pages()
+
+
+def test_hostile_names_are_shown_as_text(browser, site, index):
+    assert HOSTILE in index.page.locator("tbody th").all_inner_texts()
+    opened = browser.open(site / system_page(HOSTILE, HOSTILE))
+    assert opened.page.locator("h1").inner_text() == HOSTILE
+    assert opened.page.locator("img").count() == 0
+    opened.assert_quiet()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
+from evalkit.history import archive, publication
 from evalkit.history.archive import read_history
 from evalkit.history.changes import find_steps
 from evalkit.history.migrations import MIGRATIONS, HistoryError, Stored, migrate
@@ -19,12 +21,23 @@ from tests.published_runs import write_run
 RESULTS = Path(__file__).parents[1] / "results"
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three publications, days 0, 1 and 2, published in another order."""
+    root = tmp_path_factory.mktemp("published")
     for day in (1, 0, 2):
-        publish(write_run(tmp_path / f"run{day}", day=day), tmp_path / "store")
-    return tmp_path / "store"
+        publish(small_run(root / f"run{day}", day=day), root / "store")
+    return root / "store"
+
+
+@pytest.fixture
+def store(published: Path, tmp_path: Path) -> Path:
+    """A copy of `published`, to change."""
+    return Path(shutil.copytree(published, tmp_path / "store"))
+
+
+def small_run(folder: Path, **options: Any) -> Path:
+    return write_run(folder, **({"systems": ("rhombic", "fsq"), "metrics": ("pesq", "stoi")} | options))
 
 
 class TestReading:
@@ -34,7 +47,8 @@ class TestReading:
         assert history.damaged == ()
         rows = history.rows()
         assert len(rows) == sum(publication.summary.num_rows for publication in history.publications)
-        assert set(rows["position"]) == {0, 1, 2}
+        assert [row["position"] for row in rows] == sorted(row["position"] for row in rows)
+        assert {row["position"] for row in rows} == {0, 1, 2}
 
     def test_one_run_published_under_two_times_is_one(self, store):
         (folder,) = (store / "published" / "nightly").glob("20260101*")
@@ -50,7 +64,7 @@ class TestReading:
         [
             (lambda folder: None, "no such folder; evalkit publish RUN --to"),
             (lambda folder: folder.mkdir(), "holds nothing published"),
-            (lambda folder: write_run(folder), "is one run; give the folder that holds published ones"),
+            (small_run, "is one run; give the folder that holds published ones"),
         ],
     )
     def test_what_is_no_store(self, tmp_path, make, told):
@@ -65,7 +79,7 @@ class TestFirstVersion:
     @pytest.fixture
     def old(self, tmp_path: Path) -> Path:
         for day in (0, 1):
-            run = write_run(tmp_path / "old" / f"nightly-{day}", day=day)
+            run = small_run(tmp_path / "old" / f"nightly-{day}", day=day)
             (run / "signals.parquet").unlink()
         return tmp_path / "old"
 
@@ -78,10 +92,38 @@ class TestFirstVersion:
             assert before.values == {key: value for key, value in now.values.items() if key != "files"}
         assert set(migrated[0].summary["references"].to_pylist()) == {""}
 
-    def test_is_shown_once_where_it_was_published_since(self, old):
+    def test_is_shown_once_where_it_was_published_since(self, old, monkeypatch):
+        summed = []
+        monkeypatch.setattr(archive, "plain_publication", lambda run, stored: summed.append(run) or made(run, stored))
+        made = publication.plain_publication
         publish(old / "nightly-0", old)
         history = read_history(old)
         assert [publication.folder.parent.name for publication in history.publications] == ["nightly", "old"]
+        assert [run.folder.name for run in summed] == ["nightly-1"]
+
+    @pytest.mark.parametrize(
+        ("change", "told"),
+        [
+            ({"finished": "yesterday"}, "run.json: finished is 'yesterday': no time with a zone"),
+            ({"finished": "2026-01-01T00:00:00"}, "no time with a zone"),
+            ({"schema_version": 1}, "run.json has schema version 1"),
+        ],
+    )
+    def test_what_is_wrong_in_one_is_named(self, old, change, told):
+        path = old / "nightly-0" / "run.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | change))
+        history = read_history(old)
+        assert [each.folder.name for each in history.publications] == ["nightly-1"]
+        (line,) = history.damaged
+        assert told in line
+
+    def test_rows_of_two_versions_of_a_metric_are_named(self, old):
+        path = old / "nightly-0" / "utterances.parquet"
+        rows = pd.read_parquet(path)
+        rows.loc[0, "version"] = "2"
+        rows.to_parquet(path)
+        (line,) = read_history(old).damaged
+        assert "nightly-0 cannot be published: pesq was scored by versions 1, 2" in line
 
     def test_the_migration_takes_plain_values_and_frames(self, old):
         run = old / "nightly-0"
@@ -105,11 +147,6 @@ class TestFirstVersion:
         assert migrate(Stored({"took": []}, {}), 2, "x", steps).values["took"] == [2, 3]
         assert migrate(Stored({"took": []}, {}), 4, "x", steps).values["took"] == []
 
-    def test_committed_results_are_such_a_store(self):
-        history = read_history(RESULTS)
-        assert {"tiny", "opus", "q2d2-ablation"} <= {publication.name for publication in history.publications}
-        assert history.damaged == ()
-
 
 class TestDamage:
     def damage(self, store: Path, name: str, text: bytes | None) -> Path:
@@ -125,7 +162,8 @@ class TestDamage:
         [
             ("publication.json", b"{", "is damaged"),
             ("publication.json", b"[]", "expected keys and values"),
-            ("publication.json", b'{"schema_version": 2}', "is damaged: 'made' is missing"),
+            ("publication.json", b'{"schema_version": 2}', "is damaged: name: field required"),
+            ("publication.json", None, "is missing: "),
             ("publication.json", b'{"schema_version": "two"}', "has schema version 'two': not one of 1 to 2"),
             ("publication.json", b'{"schema_version": 3}', "has schema version 3, this evalkit reads up to 2: install"),
             ("summary.parquet", None, "is missing: get it back"),
@@ -154,15 +192,17 @@ class TestDamage:
         (folder,) = (store / "published" / "nightly").glob("20260102*")
         values = json.loads((folder / "publication.json").read_text()) | {"made": "2026-01-02T00:00:00"}
         path = self.damage(store, "publication.json", json.dumps(values).encode())
-        with pytest.raises(HistoryError, match="made names no time zone"):
+        with pytest.raises(HistoryError, match="is damaged: made: input should have timezone info"):
             read_publication(path.parent)
 
-    def test_a_folder_without_its_description(self, store):
-        self.damage(store, "publication.json", None)
+    @pytest.mark.parametrize("key", ["boards", "metrics", "hardware", "note", "files", "weights_sha256"])
+    def test_a_description_without_a_key(self, store, key):
         (folder,) = (store / "published" / "nightly").glob("20260102*")
-        (folder / "run.json").unlink()
+        values = json.loads((folder / "publication.json").read_text())
+        del values[key]
+        self.damage(store, "publication.json", json.dumps(values).encode())
         (line,) = read_history(store).damaged
-        assert "publication.json is missing" in line
+        assert f"is damaged: {key}: field required" in line
 
 
 class TestPredecessors:
@@ -175,26 +215,41 @@ class TestPredecessors:
         assert self.steps(store) == {1: {"20260101"}, 2: {"20260102"}}
 
     def test_never_of_another_name(self, store, tmp_path):
-        publish(write_run(tmp_path / "other", day=1, name="other", finished="2026-01-02T12:00:00+00:00"), store)
+        publish(small_run(tmp_path / "other", day=1, name="other", finished="2026-01-02T12:00:00+00:00"), store)
         assert self.steps(store) == {1: {"20260101"}, 3: {"20260102"}}
 
     def test_over_a_shorter_run_between(self, store, tmp_path):
-        publish(write_run(tmp_path / "short", day=3, utterances=24), store)
-        publish(write_run(tmp_path / "long", day=4), store)
+        publish(small_run(tmp_path / "short", day=3, utterances=24), store)
+        publish(small_run(tmp_path / "long", day=4), store)
         assert self.steps(store)[4] == {"20260103"}
 
     def test_unknown_audio_may_be_the_same(self, store, tmp_path):
-        run = write_run(tmp_path / "unsigned", day=3)
+        run = small_run(tmp_path / "unsigned", day=3)
         (run / "signals.parquet").unlink()
         publish(run, store)
         assert self.steps(store)[3] == {"20260103"}
 
     def test_a_metric_of_another_version_goes_its_own_way(self, store, tmp_path):
-        publish(write_run(tmp_path / "a", day=3, versions={"pesq": "2"}), store)
-        publish(write_run(tmp_path / "b", day=4), store)
+        publish(small_run(tmp_path / "a", day=3, versions={"pesq": "2"}), store)
+        publish(small_run(tmp_path / "b", day=4), store)
         history = read_history(store)
         found = find_steps(history.publications, history.rows())
         assert "pesq" not in {step.metric for step in found[3]}
         before = {step.metric: step.predecessor.split("/")[1][:8] for step in found[4]}
         assert before["pesq"] == "20260103"
         assert before["stoi"] == "20260104"
+
+
+@pytest.mark.parametrize("name", ["tiny", "backbone", "opus", "q2d2-table", "q2d2-ablation"])
+def test_committed_results_are_published(name):
+    """The same run finds its place: what is committed is readable, and of these very rows."""
+    done = publish(RESULTS / name, RESULTS)
+    assert not done.is_new
+    assert done.publication.name == name
+
+
+def test_a_committed_result_is_shown_once():
+    history = read_history(RESULTS)
+    names = [publication.name for publication in history.publications]
+    assert sorted(names) == ["backbone", "guard", "opus", "q2d2-ablation", "q2d2-table", "tiny"]
+    assert history.damaged == ()

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
 import pyarrow as pa
 
 from evalkit.history.migrations import HistoryError
-from evalkit.history.publication import PUBLICATION, Publication, read_publication
-from evalkit.saved_run import DESCRIPTION, SWEEP, RunError
+from evalkit.history.publication import PUBLICATION, Publication, plain_publication, plain_run, read_publication
+from evalkit.saved_run import DESCRIPTION, SWEEP, RunError, load_run
 
 PUBLISHED = "published"
 
@@ -28,9 +28,9 @@ class History:
     publications: tuple[Publication, ...]
     damaged: tuple[str, ...]
 
-    def rows(self) -> pd.DataFrame:
+    def rows(self) -> list[dict[str, Any]]:
         """All rows of all summaries, oldest first, with `position`: the place in `publications`."""
-        return joined([publication.summary for publication in self.publications])
+        return records([publication.summary for publication in self.publications])
 
 
 def read_history(store: Path, seen: Callable[[int, int], None] = lambda done, total: None) -> History:
@@ -49,16 +49,15 @@ def read_history(store: Path, seen: Callable[[int, int], None] = lambda done, to
         raise HistoryError(f"{store} is one run; give the folder that holds published ones (evalkit publish RUN --to)")
     published, plain = list(published_folders(store)), [each for each in sorted(store.iterdir()) if is_run(each)]
     found: dict[tuple[str, str], Publication] = {}  # name and digest: branches may publish one run under two times
-    digests: set[str] = set()
     damaged = []
     for done, folder in enumerate([*published, *plain], 1):
         try:
-            publication = read_publication(folder)
-            digest = str(publication.values["digest"])
-            # Published ones come first: a plain folder that was published since is there already.
-            if done <= len(published) or digest not in digests:
-                found.setdefault((publication.name, digest), publication)
-                digests.add(digest)
+            if done <= len(published):
+                publication: Publication | None = read_publication(folder)
+            else:
+                publication = _read_plain(folder, {digest for _, digest in found})
+            if publication is not None:
+                found.setdefault((publication.name, str(publication.values["digest"])), publication)
         except (HistoryError, RunError) as error:
             damaged.append(str(error))
         seen(done, len(published) + len(plain))
@@ -82,11 +81,21 @@ def is_run(folder: Path) -> bool:
     return any((folder / name).is_file() for name in (PUBLICATION, DESCRIPTION, SWEEP))
 
 
-def joined(tables: list[pa.Table]) -> pd.DataFrame:
-    """The rows of several tables, with their `position` among the tables."""
-    placed = [
+def records(tables: Sequence[pa.Table]) -> list[dict[str, Any]]:
+    """The rows of several tables of one schema, with their `position` among the tables; a missing number is NaN."""
+    placed = pa.concat_tables(
         table.append_column("position", pa.array([position] * table.num_rows, pa.int64()))
         for position, table in enumerate(tables)
+    )
+    columns = [
+        column.to_numpy().tolist() if pa.types.is_floating(column.type) else column.to_pylist()
+        for column in placed.columns
     ]
-    frame: pd.DataFrame = pa.concat_tables(placed).to_pandas()
-    return frame
+    return [dict(zip(placed.column_names, values, strict=True)) for values in zip(*columns, strict=True)]
+
+
+def _read_plain(folder: Path, known: Set[str]) -> Publication | None:
+    """A plain folder of a run; None where a run with its digest is known, as it was published since."""
+    run = load_run(folder)
+    stored = plain_run(run)
+    return None if stored.values["digest"] in known else plain_publication(run, stored)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
-
-import pandas as pd
 
 from evalkit.history.publication import Publication
 from evalkit.history.summaries import SYSTEM_NUMBERS
@@ -16,6 +15,7 @@ from evalkit.tables import MetricFormat, metric_format
 from evalkit.tables.cells import format_number
 
 RATES = ("bits_per_frame", "kbps")
+Row = Mapping[str, Any]  # of a summary, with `position`
 # What codec papers report comes first.
 FIRST_METRICS = ("utmos", "pesq", "stoi", "vuv_f1")
 
@@ -67,7 +67,7 @@ class Board:
         return max(row.position for row in self.rows)
 
 
-def leaderboards(publications: Sequence[Publication], rows: pd.DataFrame) -> list[Board]:
+def leaderboards(publications: Sequence[Publication], rows: Iterable[Row]) -> list[Board]:
     """The boards of a history, those with the newest numbers first.
 
     A system is one of a name: `rhombic` of two experiments need not be the same codec, so it has two rows. Known-answer
@@ -78,20 +78,30 @@ def leaderboards(publications: Sequence[Publication], rows: pd.DataFrame) -> lis
         publications: oldest first.
         rows: of their summaries, with `position`.
     """
-    kept = rows[~rows["position"].map([publication.is_sweep for publication in publications].__getitem__)]
-    name = kept["position"].map([publication.name for publication in publications].__getitem__)
-    kept = kept.assign(name=name.where(kept["kind"] != "anchor", ""))
-    boards = []
-    for (dataset, protocol), of_board in kept.groupby(["dataset", "protocol"], sort=False):
-        newest = _newest(of_board)
-        boards.append(_board(str(dataset), str(protocol), newest))
+    found: dict[tuple[str, str], dict[tuple[str, str], dict[int, list[Row]]]] = {}
+    for row in rows:
+        publication = publications[row["position"]]
+        if not publication.is_sweep:
+            name = "" if row["kind"] == "anchor" else publication.name
+            systems = found.setdefault((row["dataset"], row["protocol"]), {})
+            systems.setdefault((name, row["system"]), {}).setdefault(row["position"], []).append(row)
+    boards = [_board(*key, [_newest(runs) for runs in systems.values()]) for key, systems in found.items()]
     return sorted(boards, key=lambda board: (-board.newest, board.dataset, board.protocol))
 
 
-def ordered_metrics(metrics: Iterable[str]) -> list[str]:
-    """Metrics in the order in which papers report them, then as they come."""
+def ordered_columns(rows: Iterable[Row]) -> list[str]:
+    """The keys of all numbers of some rows of summaries: rates, metrics in the order of papers, use of codes and speed.
+
+    Metrics without any score come after those with one.
+    """
+    scored: dict[str, bool] = {}
+    for row in rows:
+        scored[row["metric"]] = scored.get(row["metric"], False) or row["n_ok"] > 0
     place = {name: position for position, name in enumerate(FIRST_METRICS)}
-    return sorted(dict.fromkeys(metrics), key=lambda name: place.get(name, len(place)))
+    metrics = [name for name in scored if name not in SYSTEM_NUMBERS]
+    metrics.sort(key=lambda name: (not scored[name], place.get(name, len(place))))
+    rates = [name for name in RATES if name in scored]
+    return [*rates, *metrics, *(name for name in SYSTEM_NUMBERS if name in scored and name not in RATES)]
 
 
 @cache
@@ -103,7 +113,7 @@ def number_format(key: str) -> MetricFormat:
     return metric_format(key)
 
 
-def number_cell(row: Mapping[Any, Any]) -> BoardCell:
+def number_cell(row: Row) -> BoardCell:
     """The cell of one row of a summary."""
     style = number_format(row["metric"])
     if row["metric"] in SYSTEM_NUMBERS:
@@ -121,27 +131,32 @@ def number_cell(row: Mapping[Any, Any]) -> BoardCell:
     return BoardCell(format_number(row["mean"], style.decimals), row["mean"], spread, hint)
 
 
-def _newest(rows: pd.DataFrame) -> pd.DataFrame:
-    """Of each system the rows of its newest publication with a number, if there is any with one."""
-    keys = ["name", "system"]
-    scored = rows[rows["n_ok"] > 0].groupby(keys, sort=False)["position"].max()
-    newest = rows.groupby(keys, sort=False)["position"].max()
-    chosen = scored.reindex(newest.index).fillna(newest).astype(int).rename("chosen")
-    joined = rows.join(chosen, on=keys)
-    return joined[joined["position"] == joined["chosen"]]
+def signed_number(value: float, decimals: int) -> str:
+    """A difference: with its sign, where it is not 0 as printed; "-" for NaN."""
+    text = format_number(value, decimals)
+    return f"+{text}" if value > 0 and text.strip("0.,") else text
 
 
-def _board(dataset: str, protocol: str, rows: pd.DataFrame) -> Board:
-    scored = rows[~rows["metric"].isin(SYSTEM_NUMBERS)]
-    present = set(rows["metric"])
-    columns = [*(key for key in RATES if key in present), *ordered_metrics(scored["metric"])]
-    latest = scored[scored["n_ok"] > 0].sort_values("position", kind="stable")
-    versions = dict(zip(latest["metric"], latest["version"], strict=True))  # of the newest: it comes last
-    by_system: dict[tuple[str, str], list[dict[Any, Any]]] = {}
-    for record in rows.to_dict("records"):
-        by_system.setdefault((record["name"], record["system"]), []).append(record)
+def format_p(p: float) -> str:
+    """p as the tables of runs print it; "" for NaN."""
+    return "" if math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _newest(runs: Mapping[int, list[Row]]) -> list[Row]:
+    """Of a system's rows by position those of the newest with a number, or the newest if none has one."""
+    scored = [position for position, rows in runs.items() if any(row["n_ok"] for row in rows)]
+    return runs[max(scored or runs)]
+
+
+def _board(dataset: str, protocol: str, systems: Sequence[list[Row]]) -> Board:
+    """`systems`: the rows of each."""
+    columns = ordered_columns(row for rows in systems for row in rows)
+    columns = [key for key in columns if key in RATES or key not in SYSTEM_NUMBERS]
+    versions: dict[str, str] = {}
+    for rows in sorted(systems, key=lambda rows: int(rows[0]["position"])):  # of the newest: it comes last
+        versions |= {row["metric"]: row["version"] for row in rows if row["n_ok"]}
     table = []
-    for (_, system), records in by_system.items():
+    for records in systems:
         cells = {record["metric"]: (number_cell(record), record["version"]) for record in records}
         shown = []
         for key in columns:
@@ -152,7 +167,7 @@ def _board(dataset: str, protocol: str, rows: pd.DataFrame) -> Board:
             shown.append(cell)
         num = max(record["n_total"] for record in records)
         first = records[0]
-        table.append((first, BoardRow(system, first["kind"], first["position"], num, False, tuple(shown))))
+        table.append((first, BoardRow(first["system"], first["kind"], first["position"], num, False, tuple(shown))))
     # Means over other utterances do not compare: the sets that are not the usual one are marked.
     usual = Counter(first["utterances"] for first, _ in table).most_common(1)[0][0]
     marked = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -29,7 +29,7 @@ class Step(NamedTuple):
     predecessor: str
 
 
-def find_steps(publications: Sequence[Publication], rows: pd.DataFrame) -> dict[int, list[Step]]:
+def find_steps(publications: Sequence[Publication], rows: Iterable[Mapping[str, Any]]) -> dict[int, list[Step]]:
     """Position of a publication -> what is to be compared in it, and with which earlier one.
 
     The predecessor of a metric of a system is the newest earlier publication of the same name with numbers of the same
@@ -42,19 +42,17 @@ def find_steps(publications: Sequence[Publication], rows: pd.DataFrame) -> dict[
     """
     found: dict[int, list[Step]] = defaultdict(list)
     last: dict[tuple[str, ...], list[tuple[str, str]]] = defaultdict(list)  # series -> (references, id), newest last
-    sweeps = [publication.is_sweep for publication in publications]
-    names = [publication.name for publication in publications]
-    scored = rows[rows["n_ok"] > 0]
-    columns = [scored[name] for name in ("position", *KEYS, "version", "utterances", "references")]
-    for position, dataset, protocol, system, metric, version, utterances, references in zip(*columns, strict=True):
-        if sweeps[position]:
+    for row in rows:
+        publication = publications[row["position"]]
+        if publication.is_sweep or not row["n_ok"]:
             continue
-        series = last[names[position], dataset, protocol, system, metric, version, utterances]
+        dataset, protocol, system, metric = (row[name] for name in KEYS)
+        series = last[publication.name, dataset, protocol, system, metric, row["version"], row["utterances"]]
         for earlier, identifier in reversed(series):
-            if same_audio(earlier, references):
-                found[position].append(Step(dataset, protocol, system, metric, identifier))
+            if same_audio(earlier, row["references"]):
+                found[row["position"]].append(Step(dataset, protocol, system, metric, identifier))
                 break
-        series.append((references, publications[position].id))
+        series.append((row["references"], publication.id))
     return dict(found)
 
 
@@ -107,16 +105,16 @@ def compare_steps(utterances: pd.DataFrame, steps: Sequence[Step], others: Mappi
     return pd.DataFrame(table, columns=CHANGES.names)
 
 
-def out_of_reach(changes: pd.DataFrame) -> str:
+def out_of_reach(changes: Iterable[Mapping[str, Any]]) -> str:
     """A sentence, or nothing: where so few units were compared that Wilcoxon's test could not reach the level.
 
     Args:
         changes: of one publication, columns `CHANGES`.
     """
-    tested = changes[changes["p_holm"].notna()]
-    if not len(tested):
+    tested = [row["units"] for row in changes if not math.isnan(row["p_holm"])]
+    if not tested:
         return ""
-    units = int(tested["units"].max())
+    units = max(tested)
     smallest = len(tested) * 2 * 0.5**units
     if smallest < ALPHA:
         return ""

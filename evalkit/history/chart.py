@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from evalkit.history.boards import number_cell, number_format
+from evalkit.history.boards import format_p, number_cell, number_format, signed_number
 from evalkit.history.timeline import Timeline, TimePoint
 from evalkit.tables.cells import MARKS, format_number
 
@@ -71,22 +71,16 @@ def change_text(point: TimePoint) -> str:
     decimals = style.decimals + 1
     signed = signed_number(change["difference"], decimals)
     ends = "" if math.isnan(change["low"]) else " [{}, {}]".format(
-        *(format_number(change[end], decimals) for end in ("low", "high"))
+        *(signed_number(change[end], decimals) for end in ("low", "high"))
     )  # fmt: skip
     verdict = change["verdict"] or ("equal" if is_equal(change) else "no difference found")
-    p_holm = "" if math.isnan(change["p_holm"]) else f", corrected p {change['p_holm']:.2g}"
-    return f"{verdict}: {signed}{ends}, n {int(change['n']):,}{p_holm}"
+    p_holm = "" if math.isnan(change["p_holm"]) else f", corrected p {format_p(change['p_holm'])}"
+    return f"{verdict}: {signed}{ends}, n {change['n']:,}{p_holm}"
 
 
 def is_equal(change: Mapping[Any, Any]) -> bool:
     """Whether every utterance got the same score both times."""
     return bool(change["difference"] == 0 and change["low"] == 0 == change["high"])
-
-
-def signed_number(value: float, decimals: int) -> str:
-    """A difference: with its sign, where it is not 0 as printed."""
-    text = format_number(value, decimals)
-    return f"+{text}" if text.strip("0.,") and not text.startswith("-") else text
 
 
 def mark_of(point: TimePoint) -> str:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
-
-import pandas as pd
+from typing import NamedTuple
 
 from evalkit.history.archive import History
-from evalkit.history.boards import Board, leaderboards, number_format
+from evalkit.history.boards import Board, Row, leaderboards, number_format
 from evalkit.history.publication import Publication
 from evalkit.history.summaries import SYSTEM_NUMBERS
 from evalkit.history.sweep_views import SweepContent
@@ -45,8 +43,8 @@ class Site:
     """
 
     history: History
-    rows: pd.DataFrame
-    changes: pd.DataFrame
+    rows: Sequence[Row]
+    changes: Sequence[Row]
     sweeps: dict[int, SweepContent]
     reports: frozenset[str]
 
@@ -71,16 +69,19 @@ class Site:
         return found
 
     @cached_property
-    def records_of(self) -> dict[int, list[dict[Any, Any]]]:
+    def rows_of(self) -> dict[int, list[Row]]:
         """Position -> the rows of its summary."""
-        found: dict[int, list[dict[Any, Any]]] = {}
-        for record in self.rows.to_dict("records"):
-            found.setdefault(record["position"], []).append(record)
-        return found
+        return _by_position(self.rows)
 
     @cached_property
-    def changes_of(self) -> dict[Any, pd.DataFrame]:
-        return {position: rows for position, rows in self.changes.groupby("position", sort=False)}
+    def changes_of(self) -> dict[int, list[Row]]:
+        """Position -> its changes."""
+        return _by_position(self.changes)
+
+    @cached_property
+    def position_of(self) -> dict[str, int]:
+        """Id of a publication -> its position."""
+        return {publication.id: position for position, publication in enumerate(self.publications)}
 
     @cached_property
     def namesakes(self) -> dict[str, list[SystemHistory]]:
@@ -94,6 +95,13 @@ class Site:
         """Date and version of a run, as axes and tables say it."""
         publication = self.publications[position]
         return f"{date(publication)} {publication.values['commit'] or publication.values['version']}".strip()
+
+
+def _by_position(rows: Iterable[Row]) -> dict[int, list[Row]]:
+    found: dict[int, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row["position"], []).append(row)
+    return found
 
 
 def date(publication: Publication) -> str:

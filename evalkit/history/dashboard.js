@@ -36,7 +36,8 @@
       total += rows.length;
       if (!board.hidden) shown += kept;
     }
-    status.textContent = shown === total ? `${total} rows` : `${shown} of ${total} rows`;
+    const all = `${total} row${total === 1 ? "" : "s"}`;
+    status.textContent = shown === total ? all : `${shown} of ${all}`;
     document.dispatchEvent(new Event("tips:refresh"));
   }
 

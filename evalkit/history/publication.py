@@ -6,19 +6,20 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import AwareDatetime, BaseModel, ValidationError
 
 from evalkit.history.migrations import MIGRATIONS, HistoryError, Stored, migrate
 from evalkit.history.names import folder_name
 from evalkit.history.summaries import SUMMARY, TEXT, as_table
-from evalkit.saved_run import DESCRIPTION, SWEEP, RunError, SavedRun, load_run
+from evalkit.saved_run import DESCRIPTION, SWEEP, RunError, SavedRun
 
 PUBLICATION = "publication.json"
 CHANGES = pa.schema(
@@ -29,7 +30,6 @@ CHANGES = pa.schema(
 )
 # What is copied from a run's folder, and makes it that run; of a sweep, its trials in place of systems.
 KEPT = {False: ("utterances", "systems", "codes", "signals"), True: ("utterances", "trials")}
-TRAINING = "training.parquet"
 DIGEST = 12  # hexadecimal digits
 TIME = "%Y%m%dT%H%M%SZ"
 
@@ -57,7 +57,7 @@ class Publication:
         """The name that its versions share."""
         return str(self.values["name"])
 
-    @property
+    @cached_property
     def made(self) -> datetime:
         """When the run was made, in UTC."""
         return datetime.fromisoformat(self.values["made"])
@@ -71,14 +71,6 @@ class Publication:
         """What publications are sorted by: equal times by content, so that the order is always the same."""
         return self.made, str(self.values["digest"])
 
-    def load(self) -> SavedRun:
-        """All its rows, its training curves too.
-
-        Raises:
-            RunError: a file is missing or damaged.
-        """
-        return load_published(self.folder)
-
 
 def publication_id(values: Mapping[str, Any]) -> str:
     """NAME/WHEN-DIGEST, the place of a publication in a store: WHEN is in UTC, to the second."""
@@ -87,46 +79,57 @@ def publication_id(values: Mapping[str, Any]) -> str:
 
 
 def read_publication(folder: Path) -> Publication:
-    """Read a publication of any version, or a plain folder of a run, which is version 1.
+    """Read a publication of version 2 or later.
 
     Raises:
         HistoryError: it is damaged, incomplete or newer than this evalkit; the message names the file.
-        RunError: it is a plain folder that holds no finished run.
     """
     path = folder / PUBLICATION
-    if not path.is_file() and any((folder / name).is_file() for name in (DESCRIPTION, SWEEP)):
-        stored = migrate(plain_run(folder), 1, str(folder), MIGRATIONS)
-        summary, changes = as_table(stored.frames["summary"], SUMMARY), CHANGES.empty_table()
-    else:
-        values = _read_values(path)
-        stored = migrate(Stored(values, {}), values.get("schema_version"), str(path), MIGRATIONS)
-        _check(path, stored.values)
-        summary = _read_table(folder, "summary.parquet", values, SUMMARY)
-        has_changes = "changes.parquet" in values["files"]
-        changes = _read_table(folder, "changes.parquet", values, CHANGES) if has_changes else CHANGES.empty_table()
-    return Publication(folder, publication_id(stored.values), stored.values, summary, changes)
+    values = _read_values(path)
+    values = migrate(Stored(values, {}), values.get("schema_version"), str(path), MIGRATIONS).values
+    _check(path, values)
+    summary = _read_table(folder, "summary.parquet", values, SUMMARY)
+    has_changes = "changes.parquet" in values["files"]
+    changes = _read_table(folder, "changes.parquet", values, CHANGES) if has_changes else CHANGES.empty_table()
+    return Publication(folder, publication_id(values), values, summary, changes)
 
 
-def plain_run(folder: Path, made: datetime | None = None, name: str | None = None) -> Stored:
-    """A run's or sweep's folder as version 1 of what is stored.
+def plain_run(run: SavedRun, made: datetime | None = None, name: str | None = None) -> Stored:
+    """A run or sweep that was not published: version 1 of what is stored.
 
     Args:
-        folder: of a finished run.
+        run: a finished one.
         made: when it was, if run.json does not say so.
         name: in place of its own.
 
     Raises:
-        RunError: it holds no finished run.
-        HistoryError: `made` is given and run.json says another time.
+        RunError: one of its files cannot be read.
+        HistoryError: run.json tells no time where it should, or `made` is given and it tells one.
     """
-    run = load_run(folder)
-    description = raw_description(folder)
-    when, told_by = _made(folder, description, made)
+    description = raw_description(run.folder)
+    when, told_by = _made(run.folder, description, made)
     values = description | {
         "name": name or run.name, "title": run.title, "made": when.isoformat(timespec="seconds"),
-        "made_from": told_by, "digest": content_digest(description, kept_frames(folder)),
+        "made_from": told_by, "digest": content_digest(description, kept_frames(run.folder)),
     }  # fmt: skip
     return Stored(values, {"utterances": run.utterances, "systems": run.systems, "signals": run.signals})
+
+
+def plain_publication(run: SavedRun, stored: Stored) -> Publication:
+    """What a run would be as a publication; its folder is the run's.
+
+    Args:
+        stored: of that run, from `plain_run`.
+
+    Raises:
+        HistoryError: its rows are inconsistent.
+    """
+    try:
+        present = migrate(stored, 1, str(run.folder), MIGRATIONS)
+    except ValueError as error:
+        raise HistoryError(f"{run.folder} cannot be published: {error}") from error
+    summary = as_table(present.frames["summary"], SUMMARY)
+    return Publication(run.folder, publication_id(present.values), present.values, summary, CHANGES.empty_table())
 
 
 def raw_description(folder: Path) -> dict[str, Any]:
@@ -169,23 +172,6 @@ def content_digest(description: Mapping[str, Any], frames: Mapping[str, pa.Table
     return digest.hexdigest()[:DIGEST]
 
 
-def load_published(folder: Path) -> SavedRun:
-    """As `evalkit.load_run`, of a publication: its training curves are in one file."""
-    run = load_run(folder)
-    path = folder / TRAINING
-    if run.training or not path.is_file():
-        return run
-    try:
-        rows = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
-    curves = {
-        str(system): part.drop(columns="system").dropna(axis="columns", how="all").reset_index(drop=True)
-        for system, part in rows.groupby("system", sort=False)
-    }
-    return replace(run, training=curves)
-
-
 def _plain(value: Any) -> Any:
     """Null for every kind of null, and a time as text."""
     if isinstance(value, float) and math.isnan(value):
@@ -195,9 +181,16 @@ def _plain(value: Any) -> Any:
 
 def _made(folder: Path, description: Mapping[str, Any], made: datetime | None) -> tuple[datetime, str]:
     if finished := description.get("finished"):
+        path = folder / description_name(folder)
+        try:
+            when = datetime.fromisoformat(finished)
+        except (TypeError, ValueError):
+            when = datetime.min
+        if when.tzinfo is None:
+            raise HistoryError(f"{path}: finished is {finished!r}: no time with a zone, as 2026-01-31T12:00:00+00:00")
         if made is not None:
-            raise HistoryError(f"{folder / DESCRIPTION} says when it was made, {finished}: leave out --made")
-        return datetime.fromisoformat(finished).astimezone(UTC), DESCRIPTION
+            raise HistoryError(f"{path} says when it was made, {finished}: leave out --made")
+        return when.astimezone(UTC), path.name
     if made is not None:
         return made.astimezone(UTC), "--made"
     path = folder / "utterances.parquet"
@@ -216,25 +209,52 @@ def _read_values(path: Path) -> dict[str, Any]:
     return values
 
 
+class _Board(BaseModel):
+    dataset: str
+    protocol: str
+    n: int
+
+
+class _File(BaseModel):
+    bytes: int
+    sha256: str
+
+
+class _Form(BaseModel):
+    """publication.json, version 2."""
+
+    name: str
+    title: str
+    digest: str
+    kind: Literal["run", "folders", "sweep"]
+    made: AwareDatetime
+    made_from: str
+    note: str
+    version: str
+    commit: str | None
+    hardware: dict[str, Any] | None
+    seed: Any
+    baseline: str | None
+    boards: list[_Board]
+    metrics: dict[str, list[str]]
+    weights_sha256: dict[str, Any]
+    files: dict[str, _File]
+
+
 def _check(path: Path, values: Mapping[str, Any]) -> None:
     """That what a site is built from is there, and every file of the size it had."""
     try:
-        when = datetime.fromisoformat(values["made"])
-        if when.tzinfo is None:
-            raise ValueError("made names no time zone")
-        for key in ("name", "title", "digest", "kind", "version"):
-            if not isinstance(values[key], str):
-                raise ValueError(f"{key} is no text")
-        sizes = {name: int(told["bytes"]) for name, told in values["files"].items()}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        raise HistoryError(f"{path} is damaged: {what}") from error
-    for name, size in sizes.items():
+        form = _Form.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise HistoryError(f"{path} is damaged: {where}: {first['msg'][0].lower()}{first['msg'][1:]}") from error
+    for name, told in form.files.items():
         file = path.parent / name
         if not file.is_file():
             raise HistoryError(f"{file} is missing: get it back, or publish that run again")
-        if file.stat().st_size != size:
-            raise HistoryError(f"{file} is damaged: {file.stat().st_size:,} bytes, not {size:,}")
+        if (size := file.stat().st_size) != told.bytes:
+            raise HistoryError(f"{file} is damaged: {size:,} bytes, not {told.bytes:,}")
 
 
 def _read_table(folder: Path, name: str, values: Mapping[str, Any], schema: pa.Schema) -> pa.Table:

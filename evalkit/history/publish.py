@@ -7,31 +7,31 @@ import json
 import os
 import shutil
 import tempfile
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from evalkit.history.archive import PUBLISHED, joined, published_folders
+from evalkit.history.archive import PUBLISHED, published_folders, records
 from evalkit.history.changes import compare_steps, find_steps
-from evalkit.history.migrations import MIGRATIONS, HistoryError, migrate
+from evalkit.history.migrations import HistoryError
 from evalkit.history.names import folder_name
 from evalkit.history.publication import (
     CHANGES,
     PUBLICATION,
-    TRAINING,
     Publication,
     description_name,
     kept_frames,
+    plain_publication,
     plain_run,
-    publication_id,
     read_publication,
 )
-from evalkit.history.summaries import SUMMARY, as_table
-from evalkit.saved_run import RunError, load_run
+from evalkit.history.summaries import as_table
+from evalkit.saved_run import SWEEP, TRAINING, SavedRun, load_run
 from q2d2.files import write_atomically
 
 # Tables of a sweep that its page shows; of a plain run they follow from the rows.
@@ -78,25 +78,22 @@ def publish(
         raise HistoryError(f"{run} is a publication already: copy its folder to {store / PUBLISHED} to add it there")
     if name is not None and not name.strip():
         raise HistoryError("--as: the name is empty")
-    plain = plain_run(run, made, name)
+    saved = load_run(run)
+    plain = plain_run(saved, made, name)
     digest, shown = plain.values["digest"], plain.values["name"]
     root = store / PUBLISHED / folder_name(shown)
     names_home = str(Path.home()) in (run / description_name(run)).read_text(encoding="utf-8")
     for folder in published_folders(store, root.name):
         if folder.name.endswith(f"-{digest}"):
             return Published(_same(folder, note), False, (), names_home)
-    try:
-        stored = migrate(plain, 1, str(run), MIGRATIONS)
-    except ValueError as error:
-        raise HistoryError(f"{run} cannot be published: {error}") from error
-    values = stored.values | {"note": note}
-    fresh = Publication(run, publication_id(values), values, as_table(stored.frames["summary"], SUMMARY), _no_changes())
-    changes, damaged = _changes(fresh, store, stored.frames["utterances"])
+    fresh = plain_publication(saved, plain)
+    fresh = replace(fresh, values=fresh.values | {"note": note})
+    changes, damaged = _changes(fresh, store, saved.utterances)
     root.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=".part-", dir=root))
     try:
         part.chmod(0o755)
-        _write(part, run, values, fresh.summary, changes)
+        _write(part, saved, replace(fresh, changes=changes))
         target = store / PUBLISHED / fresh.id
         os.rename(part, target)
     except BaseException:
@@ -115,42 +112,38 @@ def _same(folder: Path, note: str) -> Publication:
     return publication
 
 
-def _no_changes() -> pa.Table:
-    return CHANGES.empty_table()
-
-
 def _changes(fresh: Publication, store: Path, utterances: pd.DataFrame) -> tuple[pa.Table, list[str]]:
     """Differences to what is published under the same name; and what of that is damaged."""
     earlier, damaged = [], []
     for folder in published_folders(store, folder_name(fresh.name)):
         try:
             publication = read_publication(folder)
-        except (HistoryError, RunError) as error:
+        except HistoryError as error:
             damaged.append(str(error))
             continue
         if publication.order < fresh.order:
             earlier.append(publication)
     line = [*sorted(earlier, key=lambda publication: publication.order), fresh]
-    steps = find_steps(line, joined([publication.summary for publication in line])).get(len(line) - 1, [])
+    steps = find_steps(line, records([publication.summary for publication in line])).get(len(line) - 1, [])
     if not steps:
-        return _no_changes(), damaged
+        return CHANGES.empty_table(), damaged
     frame = compare_steps(utterances, steps, {publication.id: publication for publication in earlier})
     return as_table(frame, CHANGES), damaged
 
 
-def _write(folder: Path, run: Path, values: dict[str, Any], summary: pa.Table, changes: pa.Table) -> None:
+def _write(folder: Path, run: SavedRun, publication: Publication) -> None:
     """Everything a publication holds; publication.json comes last and lists the rest."""
-    tables = {**kept_frames(run), "summary": summary}
-    if changes.num_rows:
-        tables["changes"] = changes
-    if training := load_run(run).training:
-        curves = pd.concat([rows.assign(system=name) for name, rows in training.items()], ignore_index=True)
+    tables = {**kept_frames(run.folder), "summary": publication.summary}
+    if publication.changes.num_rows:
+        tables["changes"] = publication.changes
+    if run.training:
+        curves = pd.concat([rows.assign(system=name) for name, rows in run.training.items()], ignore_index=True)
         tables[TRAINING.removesuffix(".parquet")] = pa.Table.from_pandas(curves, preserve_index=False)
-    description = description_name(run)
-    shutil.copyfile(run / description, folder / description)
+    description = description_name(run.folder)
+    shutil.copyfile(run.folder / description, folder / description)
     for name in SWEEP_TABLES:
-        path = run / "tables" / f"{name}.csv"
-        if description != "run.json" and path.is_file():
+        path = run.folder / "tables" / f"{name}.csv"
+        if description == SWEEP and path.is_file():
             tables[name] = pa.Table.from_pandas(pd.read_csv(path), preserve_index=False)
     for name, table in tables.items():
         pq.write_table(table, folder / f"{name}.parquet", compression="zstd", compression_level=15)
@@ -158,5 +151,5 @@ def _write(folder: Path, run: Path, values: dict[str, Any], summary: pa.Table, c
         path.name: {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
         for path in sorted(folder.iterdir())
     }
-    text = json.dumps(values | {"files": files}, indent=1, ensure_ascii=False)
+    text = json.dumps(publication.values | {"files": files}, indent=1, ensure_ascii=False)
     write_atomically(folder / PUBLICATION, text + "\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from evalkit.history.publication import Publication
+from evalkit.saved_run import load_run
 from q2d2.files import write_atomically
 
 
@@ -17,7 +18,7 @@ def write_report(publication: Publication, path: Path) -> None:
     """
     from evalkit.report.page import report_page
 
-    text = report_page([publication.load()], listen=0)
+    text = report_page([load_run(publication.folder)], listen=0)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, text)
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC
 from typing import Any
 
-import pandas as pd
-
-from evalkit.history.boards import BoardCell, number_cell, number_format, ordered_metrics
+from evalkit.history.boards import (
+    BoardCell,
+    Row,
+    format_p,
+    number_cell,
+    number_format,
+    ordered_columns,
+    signed_number,
+)
 from evalkit.history.changes import out_of_reach
-from evalkit.history.chart import is_equal, signed_number
+from evalkit.history.chart import is_equal
 from evalkit.history.content import Link, Site, date, headings
 from evalkit.history.links import report_page, run_page, system_page
 from evalkit.history.publication import Publication
-from evalkit.history.summaries import SYSTEM_NUMBERS
 from evalkit.tables.cells import MARKS
 
 MAX_SYSTEMS = 200  # of a run's table
@@ -47,31 +53,33 @@ def run_line(site: Site, publication: Publication) -> dict[str, Any]:
 
 def run_tables(site: Site, position: int) -> list[dict[str, Any]]:
     """The numbers of a run: for each data set and protocol one row a system."""
-    boards: dict[tuple[str, str], list[dict[Any, Any]]] = {}
-    for record in site.records_of.get(position, []):
-        boards.setdefault((record["dataset"], record["protocol"]), []).append(record)
+    boards: dict[tuple[str, str], list[Row]] = {}
+    for row in site.rows_of.get(position, []):
+        boards.setdefault((row["dataset"], row["protocol"]), []).append(row)
     publication = site.publications[position]
     return [
-        _run_table(dataset, protocol, records, None if publication.is_sweep else publication.name)
-        for (dataset, protocol), records in boards.items()
+        _run_table(dataset, protocol, rows, None if publication.is_sweep else publication.name)
+        for (dataset, protocol), rows in boards.items()
     ]
 
 
-def _run_table(dataset: str, protocol: str, records: list[dict[Any, Any]], name: str | None) -> dict[str, Any]:
+def _run_table(dataset: str, protocol: str, rows: Sequence[Row], name: str | None) -> dict[str, Any]:
     """`name`: of the run, whose systems have pages; None where they have none."""
-    present = dict.fromkeys(record["metric"] for record in records)
-    metrics = ordered_metrics(key for key in present if key not in SYSTEM_NUMBERS)
-    columns = [*metrics, *(key for key in SYSTEM_NUMBERS if key in present)]
+    columns = ordered_columns(rows)
     cells: dict[str, dict[str, BoardCell]] = {}
-    for record in records:
-        cells.setdefault(record["system"], {})[record["metric"]] = number_cell(record)
+    for row in rows:
+        cells.setdefault(row["system"], {})[row["metric"]] = number_cell(row)
+    kinds = {row["system"]: row["kind"] for row in rows}
     return {
         "dataset": dataset,
         "protocol": protocol,
+        "n": max(row["n_total"] for row in rows),
+        "is_sweep": name is None,
         "headings": headings(columns),
         "rows": [
             {
                 "system": Link(system, "" if name is None else system_page(name, system)),
+                "kind": kinds[system],
                 "cells": [found.get(key, BoardCell("-")) for key in columns],
             }
             for system, found in list(cells.items())[:MAX_SYSTEMS]
@@ -82,12 +90,8 @@ def _run_table(dataset: str, protocol: str, records: list[dict[Any, Any]], name:
 
 def change_rows(site: Site, position: int) -> list[dict[str, Any]]:
     """The differences of a run to its predecessors, those with a mark first."""
-    frame = site.changes_of.get(position)
-    if frame is None:
-        return []
-    by_id = {publication.id: place for place, publication in enumerate(site.publications)}
     found = []
-    for record in frame.to_dict("records"):
+    for record in site.changes_of.get(position, []):
         style = number_format(record["metric"])
         decimals = style.decimals + 1
         numbers = {key: signed_number(record[key], decimals) for key in ("difference", "low", "high")}
@@ -101,35 +105,39 @@ def change_rows(site: Site, position: int) -> list[dict[str, Any]]:
                 "difference": numbers["difference"],
                 "value": record["difference"],
                 "interval": f"[{numbers['low']}, {numbers['high']}]" if record["low"] == record["low"] else "",
-                "p": "" if math.isnan(record["p_holm"]) else f"{record['p_holm']:.2g}",
-                "n": int(record["n"]),
-                "before": site.label(by_id[record["predecessor"]]),
-                "before_page": run_page(site.publications[by_id[record["predecessor"]]]),
+                "p": format_p(record["p_holm"]),
+                "p_value": record["p_holm"],
+                "n": record["n"],
+                "before": site.label(site.position_of[record["predecessor"]]),
+                "before_page": run_page(site.publications[site.position_of[record["predecessor"]]]),
             }
         )
     return sorted(found, key=lambda row: not row["verdict"])
 
 
-def _counts(frame: pd.DataFrame | None) -> str:
+def _counts(changes: Sequence[Row] | None) -> str:
     """Such as "▲ 2 ▼ 1"; "" where nothing was compared."""
-    if frame is None:
+    if changes is None:
         return ""
-    found = frame["verdict"].value_counts()
-    marked = [f"{MARKS[verdict]} {found[verdict]}" for verdict in MARKS if verdict in found]
-    return " ".join(marked) or f"none of {len(frame)}"
+    found = Counter(change["verdict"] for change in changes)
+    marked = [f"{MARKS[verdict]} {found[verdict]}" for verdict in MARKS if found[verdict]]
+    return " ".join(marked) or f"none of {len(changes)}"
 
 
-def facts(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+def facts(publication: Publication) -> list[tuple[str, str]]:
     """What publication.json says of a run, as labels and texts."""
+    values, made = publication.values, publication.made.astimezone(UTC)
     hardware = values["hardware"] or {}
-    gpu = f", {hardware['gpus']} x {hardware['gpu']}" if hardware.get("gpu") else ", no GPU"
+    gpu = f", {hardware.get('gpus', 1)} x {hardware['gpu']}" if hardware.get("gpu") else ", no GPU"
     machine = f"{hardware['cores']} cores ({hardware['cpu']}){gpu}" if {"cores", "cpu"} <= hardware.keys() else ""
+    told_by = {"--made": "as told when it was published", "time of utterances.parquet": "the time of its files"}
+    source = f" ({told_by[values['made_from']]})" if values["made_from"] in told_by else ""
     told = {
-        "Made": f"{values['made']} (by {values['made_from']})",
+        "Made": f"{made:%Y-%m-%d %H:%M} UTC{source}",
         "Code": values["version"],
         "Machine": machine,
         "Seed": "" if values["seed"] is None else str(values["seed"]),
-        "Compared with": values["baseline"] or "",
+        "Baseline": values["baseline"] or "",
         "Note": values["note"],
         "Digest": values["digest"],
     }
@@ -140,7 +148,9 @@ def details(values: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]
     """What few want to see: versions of metrics and digests of weights."""
     versions = [(number_format(key).label, ", ".join(found) or "no score") for key, found in values["metrics"].items()]
     weights = [(str(name), str(digest)) for name, digest in values["weights_sha256"].items()]
-    return [(title, told) for title, told in (("Metrics' versions", versions), ("SHA-256 of weights", weights)) if told]
+    return [
+        (title, told) for title, told in (("Versions of metrics", versions), ("SHA-256 of weights", weights)) if told
+    ]
 
 
 def run_view(site: Site, position: int) -> dict[str, Any]:
@@ -154,9 +164,9 @@ def run_view(site: Site, position: int) -> dict[str, Any]:
         "line": run_line(site, publication),
         "before": None if before is None else Link(site.label(before), run_page(site.publications[before])),
         "after": None if after is None else Link(site.label(after), run_page(site.publications[after])),
-        "facts": facts(publication.values),
+        "facts": facts(publication),
         "changes": change_rows(site, position),
-        "out_of_reach": out_of_reach(site.changes_of[position]) if position in site.changes_of else "",
+        "out_of_reach": out_of_reach(site.changes_of.get(position, [])),
         "sweep": site.sweeps[position].tables if publication.is_sweep else (),
         "tables": run_tables(site, position),
         "details": details(publication.values),

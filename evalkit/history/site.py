@@ -6,11 +6,10 @@ import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import pandas as pd
-
-from evalkit.history.archive import History, joined, read_history
+from evalkit.history.archive import History, read_history, records
+from evalkit.history.boards import Row
 from evalkit.history.changes import are_known, compare_steps, find_steps
 from evalkit.history.content import Site
 from evalkit.history.links import INDEX, RUNS, SWEEPS, board_page, report_page, run_page, system_page
@@ -115,7 +114,7 @@ def _sweeps(publications: Sequence[Publication]) -> tuple[dict[int, SweepContent
     return found, damaged
 
 
-def _changes(history: History, rows: pd.DataFrame, progress: Progress) -> tuple[pd.DataFrame, list[str]]:
+def _changes(history: History, rows: Sequence[Row], progress: Progress) -> tuple[Sequence[Row], list[str]]:
     """What changed in each publication: as it was found when it was published, unless its predecessors differ now."""
     publications = history.publications
     by_id = {publication.id: publication for publication in publications}
@@ -133,38 +132,32 @@ def _changes(history: History, rows: pd.DataFrame, progress: Progress) -> tuple[
                 table = CHANGES.empty_table()
         tables.append(table)
         progress("comparing", position + 1, len(publications))
-    return joined(tables), damaged
+    return records(tables), damaged
 
 
 def _pages(site: Site) -> Mapping[str, Callable[[], str]]:
     """Path -> what makes the page; they are made one by one, so that never all are in memory."""
-    pages: dict[str, Callable[[], str]] = {
-        INDEX: lambda: _render("index", "Leaderboards", index_view(site)),
-        RUNS: lambda: _render("runs", "Published runs", runs_view(site)),
-        SWEEPS: lambda: _render("sweeps", "Sweeps", sweeps_view(site)),
-    }
+    pages: dict[str, Callable[[], str]] = {}
+
+    def add(path: str, template: str, title: str, view: Callable[..., dict[str, Any]], *of: object) -> None:
+        pages[path] = lambda: _render(template, title, view(site, *of))
+
+    add(INDEX, "index", "Leaderboards", index_view)
+    add(RUNS, "runs", "Published runs", runs_view)
+    add(SWEEPS, "sweeps", "Sweeps", sweeps_view)
     for board in site.boards:
         title = f"{board.dataset}, protocol {board.protocol or 'not named'}"
         for number in range(1, board_pages(board) + 1):
-            pages[board_page(board.dataset, board.protocol, number)] = functools.partial(
-                lambda board, title, number: _render("board", title, board_page_view(site, board, number)),
-                board,
-                title,
-                number,
-            )
+            add(board_page(board.dataset, board.protocol, number), "board", title, board_page_view, board, number)
     for system in site.systems:
-        pages[system_page(system.name, system.system)] = functools.partial(
-            lambda system: _render("system", system.system, system_view(site, system)), system
-        )
+        add(system_page(system.name, system.system), "system", system.system, system_view, system)
     for position, publication in enumerate(site.publications):
         title = f"{publication.name}, {site.label(position)}"
-        pages[run_page(publication)] = functools.partial(
-            lambda position, title: _render("run", title, run_view(site, position)), position, title
-        )
+        add(run_page(publication), "run", title, run_view, position)
     return pages
 
 
-def _render(template: str, title: str, view: Mapping[str, object]) -> str:
+def _render(template: str, title: str, view: Mapping[str, Any]) -> str:
     from evalkit.pages import render
 
     return render(f"history/{template}.html.j2", title=title, styles=[STYLE], scripts=[SCRIPT], **view)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from evalkit.history.boards import format_p, signed_number
 from evalkit.history.migrations import HistoryError
 from evalkit.history.publication import Publication
 from evalkit.tables import metric_format
@@ -20,7 +21,29 @@ NUMBERS = {
     "utilization": ("utilization %", 1, 100.0),
     "normalized_entropy": ("norm. entropy", 3, 1.0),
 }
-CLAIMS = ("Claim", "Comparison", "Metric", "Difference", "Corrected p", "Verdict", "Claim as a whole", "Note")
+
+
+class SweepColumn(NamedTuple):
+    """Of a table of a sweep: its heading, and whether numbers stand under it."""
+
+    text: str
+    is_number: bool = False
+
+
+CLAIMS = (
+    SweepColumn("Claim"), SweepColumn("Comparison"), SweepColumn("Metric"), SweepColumn("Difference", True),
+    SweepColumn("95 % interval", True), SweepColumn("Corrected p", True), SweepColumn("Verdict"),
+    SweepColumn("Claim as a whole"), SweepColumn("Note"),
+)  # fmt: skip
+CLAIMS_LEGEND = (
+    "Difference: the first minus the second (use of codes: minus the threshold), with its interval over seeds and "
+    "speakers (utterances where speakers are few or not known). Corrected p: by Holm over all comparisons here."
+)
+CONFIGURATIONS_LEGEND = (
+    "a ± b: mean over seeds and utterances, and half the width of its 95 % interval over seeds and speakers "
+    "(utterances where speakers are few or not known). coded: entropy of the codes in use, bits per frame; no use of "
+    "codes is told of a codebook that was seen too seldom for it."
+)
 
 
 class SweepCell(NamedTuple):
@@ -35,7 +58,8 @@ class SweepTable(NamedTuple):
 
     id: str
     title: str
-    headings: tuple[str, ...]
+    legend: str
+    columns: tuple[SweepColumn, ...]
     lines: tuple[tuple[SweepCell, ...], ...]
 
 
@@ -64,7 +88,7 @@ def read_sweep(publication: Publication) -> SweepContent:
     tables, told = [], {}
     if claims is not None:
         lines = tuple(_claim(row) for row in claims.to_dict("records"))
-        tables.append(SweepTable("claims", "Claims", CLAIMS, lines))
+        tables.append(SweepTable("claims", "Claims", CLAIMS_LEGEND, CLAIMS, lines))
         told = dict(zip(claims["claim"], claims["claim_verdict"], strict=True))
     if configurations is not None:
         tables.append(_configurations(configurations))
@@ -90,17 +114,15 @@ def _read_table(folder: Path, name: str) -> pd.DataFrame | None:
 def _claim(row: dict[Any, Any]) -> tuple[SweepCell, ...]:
     style = metric_format(row["metric"])
     decimals = style.decimals + 1
-    difference = _number(row["difference"], decimals)
-    if difference.value is not None and row["low"] == row["low"]:
-        ends = [format_number(row[end], decimals) for end in ("low", "high")]
-        difference = difference._replace(text=f"{difference.text} [{ends[0]}, {ends[1]}]")
-    p_holm = row["p_holm"]
+    difference, low, high, p_holm = (float(row[key]) for key in ("difference", "low", "high", "p_holm"))
+    ends = [signed_number(end, decimals) for end in (low, high)]
     return (
         SweepCell(_text(row["claim"])),
         SweepCell(_text(row["comparison"])),
         SweepCell(style.label),
-        difference,
-        SweepCell(f"{p_holm:.2g}", p_holm) if p_holm == p_holm else SweepCell(MISSING),
+        SweepCell(MISSING) if math.isnan(difference) else SweepCell(signed_number(difference, decimals), difference),
+        SweepCell(MISSING) if math.isnan(low) else SweepCell(f"[{ends[0]}, {ends[1]}]", low),
+        SweepCell(MISSING) if math.isnan(p_holm) else SweepCell(format_p(p_holm), p_holm),
         SweepCell(_text(row["verdict"])),
         SweepCell(_text(row["claim_verdict"])),
         SweepCell(_text(row["note"])),
@@ -113,7 +135,7 @@ def _configurations(frame: pd.DataFrame) -> SweepTable:
     numbers = [key for key in NUMBERS if key in frame and frame[key].notna().any()]
     lines = []
     for row in frame.to_dict("records"):
-        cells = [SweepCell(_text(row["configuration"])), SweepCell(f"{row['seeds_done']}/{row['seeds']}")]
+        cells = [SweepCell(_text(row["configuration"]))]
         for key in numbers:
             _, decimals, factor = NUMBERS[key]
             cells.append(_number(row[key] * factor, decimals))
@@ -125,8 +147,9 @@ def _configurations(frame: pd.DataFrame) -> SweepTable:
             cells.append(cell)
         lines.append((*cells, SweepCell(_text(row["status"]))))
     heads = [f"{style.heading} {style.arrow}".strip() for style in styles.values()]
-    shown = ("Configuration", "Seeds", *(NUMBERS[key][0] for key in numbers), *heads, "Status")
-    return SweepTable("configurations", "Configurations", shown, tuple(lines))
+    shown = [SweepColumn(text, True) for text in (*(NUMBERS[key][0] for key in numbers), *heads)]
+    columns = (SweepColumn("Configuration"), *shown, SweepColumn("Seeds"))
+    return SweepTable("configurations", "Configurations", CONFIGURATIONS_LEGEND, columns, tuple(lines))
 
 
 def _number(value: float, decimals: int) -> SweepCell:

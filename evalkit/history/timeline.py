@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
-
-from evalkit.history.boards import ordered_metrics
+from evalkit.history.boards import Row, ordered_columns
 from evalkit.history.changes import KEYS, same_audio
 from evalkit.history.publication import Publication
 from evalkit.history.summaries import SYSTEM_NUMBERS
@@ -26,8 +24,8 @@ class TimePoint:
     """
 
     position: int
-    row: Mapping[str, Any]
-    change: Mapping[str, Any] | None
+    row: Row
+    change: Row | None
     broken: str
 
 
@@ -77,7 +75,7 @@ class SystemHistory:
 
 
 def system_histories(
-    publications: Sequence[Publication], rows: pd.DataFrame, changes: pd.DataFrame
+    publications: Sequence[Publication], rows: Iterable[Row], changes: Iterable[Row]
 ) -> list[SystemHistory]:
     """The history of every system of every name but those of sweeps, which are trials.
 
@@ -86,17 +84,13 @@ def system_histories(
         rows: of their summaries, with `position`.
         changes: of all of them, with `position`.
     """
-    names = [publication.name for publication in publications]
-    sweeps = [publication.is_sweep for publication in publications]
-    kept = rows[~rows["position"].map(sweeps.__getitem__)]
-    found = {
-        (record["position"], *(record[key] for key in KEYS)): record
-        for record in changes.to_dict("records")
-    }  # fmt: skip
-    grouped: dict[tuple[str, str], dict[tuple[str, str], list[dict[Any, Any]]]] = {}
-    for record in kept.to_dict("records"):
-        system = grouped.setdefault((names[record["position"]], record["system"]), {})
-        system.setdefault((record["dataset"], record["protocol"]), []).append(record)
+    found = {(change["position"], *(change[key] for key in KEYS)): change for change in changes}
+    grouped: dict[tuple[str, str], dict[tuple[str, str], list[Row]]] = {}
+    for row in rows:
+        publication = publications[row["position"]]
+        if not publication.is_sweep:
+            system = grouped.setdefault((publication.name, row["system"]), {})
+            system.setdefault((row["dataset"], row["protocol"]), []).append(row)
     return [
         SystemHistory(
             name,
@@ -108,18 +102,14 @@ def system_histories(
     ]
 
 
-def _board(
-    dataset: str, protocol: str, records: Sequence[dict[Any, Any]], changes: Mapping[Any, dict[Any, Any]]
-) -> SystemBoard:
-    by_metric: dict[str, list[dict[Any, Any]]] = {}
-    for record in records:
-        by_metric.setdefault(record["metric"], []).append(record)
-    scores = ordered_metrics(metric for metric in by_metric if metric not in SYSTEM_NUMBERS)
-    others = [metric for metric in SYSTEM_NUMBERS if metric in by_metric]
+def _board(dataset: str, protocol: str, rows: Sequence[Row], changes: Mapping[Any, Row]) -> SystemBoard:
+    by_metric: dict[str, list[Row]] = {}
+    for row in rows:
+        by_metric.setdefault(row["metric"], []).append(row)
     timelines = []
-    for metric in [*scores, *others]:
+    for metric in ordered_columns(rows):
         points: list[TimePoint] = []
-        before: dict[Any, Any] | None = None  # the last one with a number
+        before: Row | None = None  # the last one with a number
         for row in by_metric[metric]:
             has_number = row["mean"] == row["mean"]
             broken = _broken(before, row) if before is not None and has_number else ""
@@ -127,10 +117,10 @@ def _board(
             change = changes.get((row["position"], dataset, protocol, row["system"], metric))
             points.append(TimePoint(row["position"], row, change, broken))
         timelines.append(Timeline(metric, tuple(points)))
-    return SystemBoard(dataset, protocol, tuple(sorted({record["position"] for record in records})), tuple(timelines))
+    return SystemBoard(dataset, protocol, tuple(sorted({row["position"] for row in rows})), tuple(timelines))
 
 
-def _broken(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+def _broken(before: Row, now: Row) -> str:
     """Why two points of a timeline do not compare."""
     if now["metric"] in SYSTEM_NUMBERS:
         return ""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from evalkit.history.boards import Board, BoardCell, number_cell, number_format, ordered_metrics
+from evalkit.history.boards import Board, BoardCell, number_cell, number_format
 from evalkit.history.chart import change_text, mark_of, timeline_chart
 from evalkit.history.content import Link, Site, date, headings
 from evalkit.history.links import board_page, run_page, system_page
@@ -17,7 +17,7 @@ from evalkit.history.timeline import SystemBoard, SystemHistory, Timeline, TimeP
 INDEX_CELLS, LEAST_ROWS = 6000, 5
 PAGE_ROWS = 400  # of a board's own pages
 MAX_POINTS = 120  # of a timeline, the newest
-MAX_NAMESAKES = 50
+MAX_NAMESAKES = 20
 
 
 def board_pages(board: Board) -> int:
@@ -75,7 +75,7 @@ def index_view(site: Site) -> dict[str, Any]:
             shown.append(board_view(site, board, slice(limit)))
         else:
             others.append(Link(f"{board.dataset}, {board.protocol}", board_page(board.dataset, board.protocol)))
-    metrics = ordered_metrics(heading.key for view in shown for heading in view["headings"] if heading.is_metric)
+    metrics = dict.fromkeys(heading.key for view in shown for heading in view["headings"] if heading.is_metric)
     return {
         "boards": shown,
         "others": others,
@@ -89,12 +89,14 @@ def index_view(site: Site) -> dict[str, Any]:
 
 def system_view(site: Site, system: SystemHistory) -> dict[str, Any]:
     """A system of one name: its numbers over time."""
-    others = [other for other in site.namesakes[system.system] if other.name != system.name]
+    namesakes = site.namesakes[system.system]
+    others = [other for other in namesakes[: MAX_NAMESAKES + 1] if other.name != system.name][:MAX_NAMESAKES]
     return {
         "system": system.system,
         "name": system.name,
         "kind": system.kind,
-        "same": [Link(other.name, system_page(other.name, other.system)) for other in others[:MAX_NAMESAKES]],
+        "same": [Link(other.name, system_page(other.name, other.system)) for other in others],
+        "more": len(namesakes) - 1 - len(others),
         "boards": [_system_board(site, board) for board in system.boards],
     }
 

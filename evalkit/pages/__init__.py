@@ -52,6 +52,7 @@ def render(template: str, *, styles: Sequence[str] = (), scripts: Sequence[str] 
 def _environment() -> Environment:
     return Environment(
         loader=PackageLoader("evalkit", ""),
+        auto_reload=False,  # a site renders thousands of pages
         autoescape=True,  # select_autoescape would go by the suffix, which is .j2
         undefined=StrictUndefined,
         trim_blocks=True,

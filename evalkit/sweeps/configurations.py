@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from evalkit.crossed import Scores
 from evalkit.sweeps.folder import SweepFolder
-from evalkit.sweeps.results import SweepRows
+from evalkit.sweeps.results import CODE_USE, SweepRows, seen_enough
 from evalkit.sweeps.schema import SweepError
 from evalkit.tables import metric_keys, resampling_unit
 from q2d2.lattices import LATTICES
@@ -25,10 +25,6 @@ from q2d2.tilings import TILINGS
 KIND_OPTIONS = {"name", "tiling", "lattice"}
 SIZE_OPTIONS = {"levels", "codebook_size", "num_quantizers"}
 MAX_REASONS = 2
-USAGE = ("utilization", "entropy", "normalized_entropy")
-# With fewer frames for each code of a codebook, its entropy would describe the sample: it is too low by about
-# codes / (2 ln 2 frames) bits, here at most 0.07 for each codebook.
-FRAMES_PER_CODE = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,11 +83,11 @@ class SweptConfiguration:
     def measured(self, quantity: str) -> dict[int, float]:
         """Seed -> a number of its trial, such as "entropy" (bits per frame) or "utilization" (0..1); those known.
 
-        What the use of codes gives is not known where a codebook was seen too seldom: see `FRAMES_PER_CODE`.
+        What the use of codes gives is not known where a codebook was seen too seldom: see `seen_enough`.
         """
         rows = self.trials
-        if quantity in USAGE:
-            rows = rows[[_seen_enough(row) for row in rows.to_dict("records")]]
+        if quantity in CODE_USE:
+            rows = rows[[seen_enough(row) for row in rows.to_dict("records")]]
         pairs = zip(rows["seed"], rows[quantity], strict=True)
         return {int(seed): float(value) for seed, value in pairs if value is not None and math.isfinite(value)}
 
@@ -252,10 +248,3 @@ def _scores(rows: SweepRows) -> dict[str, dict[str, Scores]]:
             clusters = [speakers.get(name) for name in names]
             found.setdefault(configuration, {})[key] = Scores(values[kept], seeds, names, clusters)
     return found
-
-
-def _seen_enough(trial: Mapping[Any, Any]) -> bool:
-    sizes, frames = trial.get("codebook_sizes"), trial.get("frames_counted")
-    if sizes is None or frames is None or not len(sizes):
-        return False
-    return bool(frames >= FRAMES_PER_CODE * max(sizes))
