@@ -77,6 +77,7 @@ class TestNames:
         assert short.strip("\u2068\u2069").endswith("end")
         assert len(short.strip("\u2068\u2069")) == 20
         assert "…" not in shortened("short", 20)
+        assert shortened("声" * 30, 21).strip("\u2068\u2069") == "声" * 5 + "…" + "声" * 5
 
 
 class TestComparison:

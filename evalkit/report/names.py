@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 # Controls, and marks that change the direction of what follows: they would reach beyond the name.
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]+")
@@ -20,12 +21,22 @@ def isolated(name: str) -> str:
 
 
 def shortened(name: str, length: int) -> str:
-    """`isolated`, its middle left out beyond `length` characters: names often differ at their ends."""
+    """`isolated`, its middle left out beyond the width of `length` letters: names often differ at their ends."""
     text = plain(name)
-    if len(text) > length:
+    if _width(text) > length:
         kept = length - 1
-        text = f"{text[: kept - kept // 2]}…{text[-(kept // 2) :]}"
+        text = f"{_start(text, kept - kept // 2)}…{_start(text[::-1], kept // 2)[::-1]}"
     return f"{FIRST_STRONG_ISOLATE}{text}{POP_ISOLATE}"
+
+
+def _width(text: str) -> int:
+    """In letters; characters of East Asian scripts and emoji are twice as wide."""
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
+
+
+def _start(text: str, width: int) -> str:
+    """As much of `text` as fits into `width`."""
+    return next(text[:end] for end in range(len(text), -1, -1) if _width(text[:end]) <= width)
 
 
 def first_sentence(reason: str) -> str:

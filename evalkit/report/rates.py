@@ -19,7 +19,8 @@ from evalkit.tables.cells import format_number, is_ranked
 from evalkit.tables.summary import MetricFormat, metric_format
 
 WIDTH, HEIGHT = 760.0, 420.0
-LEFT, RIGHT, TOP, BOTTOM = 58.0, 560.0, 34.0, 372.0
+LEFT, RIGHT, TOP, BOTTOM = 58.0, 530.0, 34.0, 372.0
+NAME = 22  # characters of a name on the right
 STEP = 13.0  # systems of nearly equal rate are set this far apart
 REACH = 0.4  # a reference at most this share of the systems' span away still gets its line
 HEAD = ("System", "kbit/s", "coded kbit/s", "Mean", "95 % interval", "n")
@@ -175,7 +176,7 @@ def _references(
         else:
             arrow = "↑ " if (height <= TOP) else "↓ "
         number = format_number(value, style.decimals)
-        drawn.append(text(RIGHT + 16, float(label) + 4, f"{arrow}{shortened(record['system'], 18)} {number}"))
+        drawn.append(text(RIGHT + 16, float(label) + 4, f"{arrow}{shortened(record['system'], NAME)} {number}"))
         interval = interval_text(record[f"{style.name}_low"], record[f"{style.name}_high"], style.decimals)
         tip = f"{isolated(record['system'])}, without a bit rate\n{style.label} {number}, 95 % interval {interval}"
         parts.append(tag("g", *drawn, data_tip=f"{tip}, n {record[f'{style.name}_n_ok']:,}"))
