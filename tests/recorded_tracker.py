@@ -62,12 +62,30 @@ class Recorder:
         self._keep("close", "", None, -1)
 
 
+class FailsAtOpen(Recorder):
+    fails_at = "open"
+
+
+class FailsAtScalars(Recorder):
+    fails_at = "scalars"
+
+
+class FailsAtClose(Recorder):
+    fails_at = "close"
+
+
 def install_recorder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[Recorder]:
-    """Make `recorder` a registered tracker, by the entry point of a package on the path; its class, without calls."""
+    """Make `recorder` a registered tracker, by the entry point of a package on the path; its class, without calls.
+
+    So are `fails-at-open`, `fails-at-scalars` and `fails-at-close`; what they keep is among its calls.
+    """
     info = tmp_path / "site" / "recorder-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: recorder\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[q2d2.trackers]\nrecorder = tests.recorded_tracker:Recorder\n")
+    classes = {"recorder": Recorder, "fails-at-open": FailsAtOpen, "fails-at-scalars": FailsAtScalars,
+               "fails-at-close": FailsAtClose}  # fmt: skip
+    lines = [f"{name} = tests.recorded_tracker:{each.__name__}\n" for name, each in classes.items()]
+    (info / "entry_points.txt").write_text("[q2d2.trackers]\n" + "".join(lines))
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     monkeypatch.setattr(Recorder, "calls", [], raising=False)
     monkeypatch.setattr(Recorder, "runs", [], raising=False)

@@ -43,13 +43,13 @@ def recorder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[Recorder]:
     return install_recorder(tmp_path, monkeypatch)
 
 
-def train_tracked(audio: Path, folder: Path, *names: str, off: set[str] | None = None) -> Tracking:
-    tracking = Tracking("project", names, off or set())
+def train_tracked(audio: Path, folder: Path, *names: str) -> Tracking:
+    tracking = Tracking("project", names)
     train(SMALL, BOTTLENECKS["q2d2"], corpus(audio), SHORT, folder, name="mine", device="cpu", tracking=tracking)
     return tracking
 
 
-def interrupted(audio: Path, folder: Path, service: str, call: int) -> None:
+def interrupted(audio: Path, folder: Path, *names: str, call: int) -> None:
     """A training that ends by Ctrl-C in its `call`-th step."""
     step, calls = Stepper.step, 0
 
@@ -63,7 +63,7 @@ def interrupted(audio: Path, folder: Path, service: str, call: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Stepper, "step", failing)
         with pytest.raises(KeyboardInterrupt):
-            train_tracked(audio, folder, service)
+            train_tracked(audio, folder, *names)
 
 
 def assert_untouched(folder: Path, undisturbed: Path) -> None:
@@ -89,16 +89,15 @@ class TestTraining:
         assert recorder.calls[-1].kind == "close"
         assert not (tmp_path / "run" / "tensorboard").exists()
 
-    @pytest.mark.parametrize("moment", ["open", "scalars", "close"])
-    def test_one_that_fails_is_one_warning(self, moment, audio, undisturbed, tmp_path, recorder, capsys):
-        recorder.fails_at = moment
-        tracking = train_tracked(audio, tmp_path / "run", "recorder", "tensorboard")
+    def test_one_that_fails_at_any_moment_is_one_warning(self, audio, undisturbed, tmp_path, recorder, capsys):
+        failing = ["fails-at-open", "fails-at-scalars", "fails-at-close"]
+        tracking = train_tracked(audio, tmp_path / "run", *failing, "tensorboard")
         assert_untouched(tmp_path / "run", undisturbed)
         shown = " ".join(capsys.readouterr().err.split())
-        assert shown.count("recorder is off") == 1
-        assert "No space left on device" in shown
-        assert recorder.calls == [] or moment == "close"
-        assert tracking.off == {"recorder"}
+        assert [shown.count(f"{name} is off") for name in failing] == [1, 1, 1]
+        assert shown.count("No space left on device") == 3
+        assert [call.step for call in recorder.calls] == LOGGED  # of the last
+        assert tracking.off == set(failing)
         assert [point.step for point in events(tmp_path / "run").Scalars("total")] == LOGGED
 
     def test_one_that_has_failed_is_not_waited_for_in_the_next_run(self, tmp_path, recorder):
@@ -109,34 +108,31 @@ class TestTraining:
             assert tracking.open(tmp_path, name, {}, 0, told.append).working == ()
         assert len(told) == 1
 
-    def test_tensorboard_hides_what_is_computed_again_and_nothing_else(self, audio, tmp_path):
-        interrupted(audio, tmp_path, "tensorboard", 15)  # after the row of step 14 and the checkpoint of step 8
+    def test_each_goes_on_where_it_was_and_shows_no_step_twice(self, audio, undisturbed, tmp_path, monkeypatch, capsys):
+        services = {name: fake_service(name, monkeypatch) for name in SERVICES}
+        # After the row of step 14 and the checkpoint of step 8.
+        interrupted(audio, tmp_path, "tensorboard", *SERVICES, call=15)
         assert [point.step for point in events(tmp_path).Scalars("total")] == LOGGED[:7]
-        train_tracked(audio, tmp_path, "tensorboard")
-        assert [point.step for point in events(tmp_path).Scalars("total")] == LOGGED
-
-    @pytest.mark.parametrize("service", SERVICES)
-    def test_a_service_goes_on_with_its_run(self, service, audio, undisturbed, tmp_path, monkeypatch, capsys):
-        runs = fake_service(service, monkeypatch)
-        interrupted(audio, tmp_path, service, 15)
-        assert runs[0].finished
-        train_tracked(audio, tmp_path, service)
+        assert all(runs[0].finished for runs in services.values())
+        train_tracked(audio, tmp_path, "tensorboard", *SERVICES)
         assert_untouched(tmp_path, undisturbed)
-        first, second = runs
-        assert place_of(first) == place_of(second)
-        assert first.options["project"] == "project"
-        assert first.options["resume"] == "allow"
-        assert [step for run in runs for _, step in run.logged] == LOGGED  # each once
+        # TensorBoard hides what is computed again, and nothing else.
+        assert [point.step for point in events(tmp_path).Scalars("total")] == LOGGED
+        for runs in services.values():
+            first, second = runs
+            assert place_of(first) == place_of(second)
+            assert first.options["project"] == "project"
+            assert first.options["resume"] == "allow"
+            assert [step for run in runs for _, step in run.logged] == LOGGED
         assert capsys.readouterr().out == ""
 
-    @pytest.mark.parametrize("service", SERVICES)
-    def test_a_training_begun_anew_is_another_run(self, service, audio, tmp_path, monkeypatch):
-        runs = fake_service(service, monkeypatch)
+    def test_a_training_begun_anew_is_another_run(self, audio, tmp_path, monkeypatch):
+        services = {name: fake_service(name, monkeypatch) for name in SERVICES}
         for _ in range(2):
-            interrupted(audio, tmp_path, service, 5)  # before the first checkpoint
-        first, second = runs
-        assert place_of(first) != place_of(second)
-        assert [step for _, step in first.logged] == [step for _, step in second.logged] == [2, 4]
+            interrupted(audio, tmp_path, *SERVICES, call=5)  # before the first checkpoint
+        for first, second in services.values():
+            assert place_of(first) != place_of(second)
+            assert [step for _, step in first.logged] == [step for _, step in second.logged] == [2, 4]
 
 
 class TestNames:

@@ -123,15 +123,21 @@ class TestFinishedRun:
     def test_the_experiment_stays_what_it_was(self, sent: Any, finished: Run) -> None:
         run = sent[0]
         before, after = (json.loads((folder / "run.json").read_text()) for folder in (finished.folder, run.folder))
+        for description in (before, after):
+            del description["version"]  # somebody may work on the code while its tests run
         assert before == after
         pd.testing.assert_frame_equal(run.rows("utterances"), finished.rows("utterances"))
         assert (run.folder / "journal.jsonl").read_bytes() == (finished.folder / "journal.jsonl").read_bytes()
 
 
 class TestAgain:
-    def test_what_has_changed_is_sent_anew(self, finished: Run, tmp_path: Path, recorder: type[Recorder]) -> None:
+    @pytest.fixture
+    def run(self, finished: Run, tmp_path: Path) -> Run:
+        """A copy of the finished run, of which one codec is left."""
         only = write_experiment(tmp_path / "vq.yaml", systems={"vq": TINY["systems"]["vq"]})
-        run = copied_run(finished, tmp_path)._replace(experiment=only)
+        return copied_run(finished, tmp_path)._replace(experiment=only)
+
+    def test_what_has_changed_is_sent_anew(self, run: Run, recorder: type[Recorder]) -> None:
         again(run, "--track", "recorder")
         recorder.calls.clear()
         again(run, "--track", "recorder", "--set", "data.test.limit=3")
@@ -139,9 +145,8 @@ class TestAgain:
         assert sent["scalars", "vq"][0].content["scored/utterances"] == 3
 
     def test_one_that_fails_is_one_warning_and_is_sent_everything_by_the_next_call(
-        self, finished: Run, tmp_path: Path, recorder: type[Recorder]
+        self, run: Run, recorder: type[Recorder]
     ) -> None:
-        run = copied_run(finished, tmp_path)
         recorder.fails_at = "image"
         shown = " ".join(again(run, "--track", "recorder").split())
         assert shown.count("recorder is off") == 1
@@ -149,10 +154,9 @@ class TestAgain:
         recorder.fails_at = ""
         recorder.calls.clear()
         again(run, "--track", "recorder")
-        assert {call.run for call in recorder.calls if call.kind == "scalars"} == set(SYSTEMS)
+        assert {call.run for call in recorder.calls if call.kind == "scalars"} == {*KNOWN_ANSWERS, "vq"}
 
-    def test_damaged_notes_are_a_warning(self, finished: Run, tmp_path: Path, recorder: type[Recorder]) -> None:
-        run = copied_run(finished, tmp_path)
+    def test_damaged_notes_are_a_warning(self, run: Run, recorder: type[Recorder]) -> None:
         (run.folder / "checkpoints" / "vq" / NOTES).write_text("{")
         shown = "".join(again(run, "--track", "recorder").split())
         assert "warning:vq:recorderwillbesentthesameagain" in shown
