@@ -187,7 +187,7 @@ class TestUsage:
         (panel,) = usage_chart(codes, systems).panels
         assert str(panel.svg).count('class="cell unused"') == 1
         assert "24 of 25 used" in str(panel.svg)
-        assert panel.rows[0][2:] == ["0", "0 %", "0.00"]
+        assert panel.rows[0][2:] == ["0", "0.000", "0.00"]
         # 1/24 of the frames is 25/24 of uniform use.
         assert str(panel.svg).count('class="cell h4"') == 24
         assert panel.rows[1][4] == "1.04"

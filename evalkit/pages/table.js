@@ -29,6 +29,12 @@
     return made;
   }
 
+  function seenText(cell) {
+    const copy = cell.cloneNode(true);
+    copy.querySelectorAll(".unseen").forEach((each) => each.remove());
+    return copy.textContent.trim();
+  }
+
   function valueOf(cell) {
     if (!cell) return null;
     const text = (cell.dataset.value ?? cell.textContent).trim();
@@ -128,7 +134,7 @@
         const box = element("input", { type: "checkbox", checked: true });
         boxes.set(keys[index], box);
         box.addEventListener("change", () => hide(keys[index], !box.checked));
-        list.append(element("label", {}, box, ` ${cell.textContent.trim()}`));
+        list.append(element("label", {}, box, ` ${seenText(cell)}`));
       });
       const label = element("label", {}, `${table.dataset.filterLabel || "Filter rows"} `, input);
       const columns = element("details", { className: "columns" }, element("summary", {}, "Columns"), list);

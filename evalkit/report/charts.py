@@ -102,8 +102,3 @@ def number_text(value: object, decimals: int) -> str:
 
 def interval_text(low: float, high: float, decimals: int) -> str:
     return "-" if math.isnan(low) else f"[{format_number(low, decimals)}, {format_number(high, decimals)}]"
-
-
-def signed(value: float, decimals: int) -> str:
-    text = format_number(value, decimals)
-    return f"+{text}" if value > 0 and text.strip("0.,") else text

@@ -89,4 +89,4 @@ def _panel(
 
 def _at(curve: NDArray[np.float64], step: float) -> str:
     found = curve[curve[:, 0] == step, 1]
-    return f"{found[0]:.4g}" if len(found) and not math.isnan(found[0]) else "-"
+    return f"{found[0]:#.4g}".rstrip(".") if len(found) and not math.isnan(found[0]) else "-"

@@ -195,7 +195,8 @@ def _machine(hardware: Mapping[str, Any]) -> str:
     gpu = f"{hardware.get('gpus')} x {hardware['gpu']}" if hardware.get("gpu") else "no GPU"
     counted = (("cores", "cores"), ("threads", "threads"), ("ram_gib", "GiB"))
     known = [f"{hardware[key]} {unit}" for key, unit in counted if hardware.get(key) is not None]
-    return ", ".join([str(hardware.get("cpu", "CPU not recorded")), *known, gpu])
+    text = ", ".join([str(hardware.get("cpu", "CPU not recorded")), *known, gpu])
+    return re.sub(r"\b1 (core|thread)s\b", r"1 \1", text)
 
 
 def _weights(told: Mapping[str, Any]) -> str:

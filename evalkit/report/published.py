@@ -10,26 +10,14 @@ from typing import Any
 import pandas as pd
 
 from evalkit.papers import Paper, paper_names, read_paper
-from evalkit.report.charts import interval_text, signed
-from evalkit.report.names import first_sentence
+from evalkit.report.names import first_sentence, plain
 from evalkit.saved_run import RunError, SavedRun
-from evalkit.tables import Counterpart, compare_with_paper, metric_format
-from evalkit.tables.cells import format_number
-from evalkit.tables.published import RTF, published_notes
+from evalkit.tables import Counterpart, compare_with_paper
+from evalkit.tables.published import HEAD as PRINTED
+from evalkit.tables.published import published_notes, published_texts
 
-HEAD = (
-    "System",
-    "Published as",
-    "Metric",
-    "n",
-    "Ours",
-    "95 % interval",
-    "Published",
-    "Difference",
-    "Covered",
-    "Remarks",
-)
-WORDS = ("Published as", "Metric", "Remarks")
+HEAD = (*PRINTED, "Remarks")
+WORDS = (*PRINTED[1:3], "Remarks")
 WEIGHTS = "whether the weights are the published ones was not kept"
 
 
@@ -66,7 +54,7 @@ def published_table(run: SavedRun) -> PublishedTable | None:
             raise RunError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
     else:
         compared = _compared(run, paper, experiment)
-    lines = [_line(record) for record in compared.to_dict("records")]
+    lines = [[*published_texts(record), _remarks(record)] for record in compared.to_dict("records")]
     return PublishedTable(paper, compared, lines, published_notes(compared, paper))
 
 
@@ -91,20 +79,7 @@ def _compared(run: SavedRun, paper: Paper, experiment: Mapping[str, Any]) -> pd.
     return compare_with_paper(run.summary(), paper, counterparts, protocol, reasons)
 
 
-def _line(record: Mapping[Any, Any]) -> list[str]:
-    metric = record["metric"]
-    decimals = 4 if metric == RTF else metric_format(metric).decimals
-    has_number = not math.isnan(record["ours"])
-    covered = {None: "-", True: "yes", False: "no"}[record["covered"]]
-    return [
-        str(record["system"]),
-        str(record["published_as"]),
-        "RTF" if metric == RTF else metric_format(metric).label,
-        f"{int(record['n']):,}" if record["n"] else "-",
-        format_number(record["ours"], decimals),
-        interval_text(record["low"], record["high"], decimals),
-        format_number(record["published"], int(record["decimals"])),
-        signed(record["difference"], decimals) if has_number else "-",
-        covered,
-        first_sentence(str(record["remarks"])) if record["remarks"] else "",
-    ]
+def _remarks(record: Mapping[Any, Any]) -> str:
+    if not record["remarks"]:
+        return ""
+    return first_sentence(record["remarks"]) if math.isnan(record["ours"]) else plain(record["remarks"])

@@ -108,8 +108,8 @@ def _heat_maps(
         scale = PANEL / (box[1] - box[0])
         for code, cell in enumerate(clipped_cells(points, box)):
             corners = [(x + (px - box[0]) * scale, y + (box[3] - py) * scale) for px, py in cell]
-            share = f"{100 * values[code] / values.sum():.3g} %"
-            told = f"pair {pair + 1}, code {code}: {share} of frames, {relative[code]:.2g} x uniform"
+            share = f"{100 * values[code] / values.sum():.3f}"
+            told = f"pair {pair + 1}, code {code}: {share} % of frames, {relative[code]:.2g} x uniform"
             parts.append(_cell(corners, float(relative[code]), told))
             table.append([f"pair {pair + 1}", str(code), f"{values[code]:,.0f}", share, f"{relative[code]:.2f}"])
     svg = drawing(
@@ -170,7 +170,7 @@ def _bars(identity: str, name: str, counts: Sequence[NDArray[np.float64]]) -> Pa
         for group, top in zip(groups, tops, strict=True):
             last = first + len(group) - 1
             ranks = str(first) if first == last else f"{first:,} to {last:,}"
-            table.append([f"quantizer {quantizer + 1}", ranks, f"{100 * top:.3g}", f"{top * len(share):.2f}"])
+            table.append([f"quantizer {quantizer + 1}", ranks, f"{100 * top:.3f}", f"{top * len(share):.2f}"])
             first = last + 1
     svg = drawing(
         identity,

@@ -165,10 +165,11 @@ def render_published(compared: pd.DataFrame, paper: Paper) -> Table:
 
 
 def _lines(compared: pd.DataFrame) -> list[list[str]]:
-    return [_texts(row) for row in compared.to_dict("records")]
+    return [published_texts(row) for row in compared.to_dict("records")]
 
 
-def _texts(row: Mapping[Any, Any]) -> list[str]:
+def published_texts(row: Mapping[Any, Any]) -> list[str]:
+    """A row as printed, in the order of HEAD."""
     decimals = 4 if row["metric"] == RTF else metric_format(row["metric"]).decimals
     ours, low, high, difference = (format_number(row[key], decimals) for key in ("ours", "low", "high", "difference"))
     unequal = bool(row["remarks"]) and not math.isnan(row["ours"])
