@@ -68,7 +68,7 @@ class Board:
 
 
 def leaderboards(publications: Sequence[Publication], rows: Iterable[Row]) -> list[Board]:
-    """The boards of a history, those with the newest numbers first.
+    """The boards of a history, those with the most systems first, of equally many the newest.
 
     A system is one of a name: `rhombic` of two experiments need not be the same codec, so it has two rows. Known-answer
     systems are the same everywhere and have one. A row shows the newest publication with at least one number of the
@@ -86,7 +86,7 @@ def leaderboards(publications: Sequence[Publication], rows: Iterable[Row]) -> li
             systems = found.setdefault((row["dataset"], row["protocol"]), {})
             systems.setdefault((name, row["system"]), {}).setdefault(row["position"], []).append(row)
     boards = [_board(*key, [_newest(runs) for runs in systems.values()]) for key, systems in found.items()]
-    return sorted(boards, key=lambda board: (-board.newest, board.dataset, board.protocol))
+    return sorted(boards, key=lambda board: (-len(board.rows), -board.newest, board.dataset, board.protocol))
 
 
 def ordered_columns(rows: Iterable[Row]) -> list[str]:
