@@ -39,10 +39,14 @@ class Opened:
         assert self.requests == []
         assert self.errors == []
 
-    def violations(self) -> list[str]:
-        """What axe-core finds of impact serious or critical, one line a rule with the first element."""
+    def violations(self, within: str = "html") -> list[str]:
+        """What axe-core finds of impact serious or critical within an element, one line a rule with the first place.
+
+        Args:
+            within: a CSS selector of the element.
+        """
         axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is missing")
-        found = axe.Axe().run(self.page).response["violations"]
+        found = axe.Axe().run(self.page, context=within).response["violations"]
         return [
             f"{each['impact']} {each['id']} ({len(each['nodes'])} x): {each['nodes'][0]['html'][:200]}"
             for each in found

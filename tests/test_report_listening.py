@@ -27,16 +27,17 @@ from evalkit.saved_run import SavedRun, load_run
 from tests.command import TINY, evalkit, write_experiment
 from tests.decoded_folders import make_folders, score
 from tests.finished_run import Run, copied_run, leave_out_plots
+from tests.report_runs import write_hostile_run
 
 RESULTS = Path(__file__).parents[1] / "results"
 
 
-SYSTEMS = ("rhombic", "fsq", "vq")
+SYSTEMS = ("rhombic", "fsq")
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Three bottlenecks, hardly trained, on two utterances, of which the first was kept."""
+    """Two bottlenecks, hardly trained, on two utterances, of which the first was kept."""
     folder = tmp_path_factory.mktemp("listening")
     systems = {name: TINY["systems"][name] for name in SYSTEMS}
     train = TINY["train"] | {"steps": 1, "warmup_steps": 0, "num_workers": 0}
@@ -205,6 +206,7 @@ class TestMadeAgain:
         entry = next(each for each in panel.index["utterances"] if each["name"] == keys[1][1])
         assert entry["audio"] is None
         assert "manifest.json is missing" in entry["reason"]
+        assert panel.notes[0].startswith("No audio of 1 further utterance: ")
         assert "manifest.json is missing" in panel.notes[0]
         assert set(reasons(panel, keys[1][1]).values()) == {""}, "said once"
 
@@ -212,6 +214,11 @@ class TestMadeAgain:
         experiment = run.description["experiment"] | {"unheard_of": 1}
         other = replace(run, description=run.description | {"experiment": experiment})
         assert "not one of this version" in RunAudio(other).why_not(keys[1])
+
+    def test_names_too_long_for_a_file_leave_scores(self, tmp_path):
+        panel = made([load_run(write_hostile_run(tmp_path / "run"))], 6)
+        assert panel.audio == ()
+        assert panel.notes[0].startswith("No audio is in this page: ")
 
     def test_kept_audio_that_is_broken_is_a_reason(self, finished, tmp_path, keys):
         copy = copied_run(finished, tmp_path)
@@ -340,12 +347,12 @@ class TestPanel:
         assert [panel.index["metrics"][metric]["label"] for metric, _, _ in of_fsq] == ["STOI"]
 
     def test_extremes_lead_to_the_utterance_and_the_system(self, panel, run):
-        rows = run.utterances[(run.utterances["metric"] == "pesq") & (run.utterances["system"] == "vq")]
+        rows = run.utterances[(run.utterances["metric"] == "pesq") & (run.utterances["system"] == "fsq")]
         lowest = rows.loc[rows["value"].idxmin()]
-        place = str(panel.index["systems"].index("vq"))
+        place = str(panel.index["systems"].index("fsq"))
         (metric, worst, _), *_ = panel.index["extremes"][place]
         assert panel.index["metrics"][metric]["label"] == "PESQ"
-        assert panel.index["systems"][worst[0]] == "vq"
+        assert panel.index["systems"][worst[0]] == "fsq"
         assert panel.index["utterances"][worst[1]]["name"] == lowest["utterance"]
         assert worst[2] == f"{lowest['value']:.2f}"
         of_codecs = run.systems.loc[run.systems["kind"] == "codec", "system"]

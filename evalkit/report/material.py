@@ -87,7 +87,7 @@ def _of_experiment(run: SavedRun) -> Material:
             lost[name] = told(error)
             continue
         if isinstance(planned, PlannedCodec) and planned.missing:
-            lost[name] = planned.missing
+            lost[name] = planned.missing.rstrip(".")
             continue
         if isinstance(planned, PlannedFolder) and planned.references is not None:
             dataset, references = planned.references

@@ -133,6 +133,6 @@ def too_long(seconds: float) -> str:
 
 
 def told(error: BaseException) -> str:
-    """An error on one line; the kind of one that is a defect as well."""
-    text = " ".join(str(error).split())
+    """An error on one line, without its last full stop; the kind of one that is a defect as well."""
+    text = " ".join(str(error).split()).rstrip(".")
     return text if isinstance(error, UserError | OSError | ValidationError) else f"{type(error).__name__}: {text}"
