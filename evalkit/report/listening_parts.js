@@ -53,7 +53,7 @@ function plot({ audio, called, heard, playFrom }) {
   return make(
     "div",
     "listening-plot",
-    unspoken("listening-high", `${audio.kilohertz} kHz`),
+    unspoken("listening-high", `${+audio.kilohertz.toFixed(1)} kHz`),
     unspoken("listening-low", "0"),
     frame,
     unspoken("listening-times", ...times),
