@@ -266,12 +266,18 @@ class TestSize:
         assert set(boards[0].links) >= {link for link in boards[1].links if "boards/" in link}
 
 
+@pytest.fixture(scope="module")
+def two_nights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("small")
+    for day in (0, 1):
+        publish(small_run(root / f"run{day}", day=day), root / "store")
+    return root / "store"
+
+
 class TestBuildingAgain:
     @pytest.fixture
-    def small(self, tmp_path: Path) -> Path:
-        for day in (0, 1):
-            publish(small_run(tmp_path / f"run{day}", day=day), tmp_path / "store")
-        return tmp_path / "store"
+    def small(self, two_nights: Path, tmp_path: Path) -> Path:
+        return Path(shutil.copytree(two_nights, tmp_path / "store"))
 
     def test_leaves_what_did_not_change(self, small, tmp_path):
         build(small, tmp_path / "site")

@@ -146,6 +146,14 @@ class TestTheSameRunAgain:
         assert named.folder.parent.name == "weekly"
 
 
+@pytest.fixture(scope="module")
+def first_night(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with one run of day 1."""
+    root = tmp_path_factory.mktemp("first")
+    publish(small_run(root / "run", day=1), root / "store")
+    return root / "store"
+
+
 class TestChanges:
     def test_a_change_is_marked_with_its_direction(self, tmp_path):
         publish(write_run(tmp_path / "a", day=0), tmp_path / "store")
@@ -193,8 +201,8 @@ class TestChanges:
             {"versions": dict.fromkeys(METRICS, "2")}, {"day": 0},
         ],
     )  # fmt: skip
-    def test_only_with_what_compares(self, tmp_path, other):
-        publish(small_run(tmp_path / "a", day=1), tmp_path / "store")
+    def test_only_with_what_compares(self, tmp_path, first_night, other):
+        shutil.copytree(first_night, tmp_path / "store")
         run = small_run(tmp_path / "b", **({"day": 2} | other))
         assert len(changes(publish(run, tmp_path / "store").publication)) == 0
 
