@@ -27,8 +27,18 @@ def report(
 
     Systems of several runs stand in one table as "run: system", compared with the baseline of the first.
     """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
     from evalkit.report.page import write_report
     from evalkit.saved_run import load_run
 
-    path = write_report([load_run(run) for run in runs], out, listen)
+    loaded = [load_run(run) for run in runs]
+    columns = (TextColumn("audio made again, systems"), BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", visible=False)
+        path = write_report(
+            loaded, out, listen, lambda done, total: bar.update(task, completed=done, total=total, visible=total > 0)
+        )
     typer.echo(f"report: {path} ({path.stat().st_size / 1e6:.1f} MB)")

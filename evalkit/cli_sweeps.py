@@ -183,7 +183,8 @@ def list_() -> None:
 def load(file: str, set_: Sequence[str] | None, seeds: str | None) -> Sweep:
     """A sweep with the keys and seeds of the command line over its own."""
     from evalkit.experiment import parse_override
-    from evalkit.sweeps.schema import SweepError, load_sweep
+    from evalkit.sweeps.errors import SweepError
+    from evalkit.sweeps.schema import load_sweep
 
     try:
         chosen = None if seeds is None else tuple(int(seed) for seed in seeds.split(","))

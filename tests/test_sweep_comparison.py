@@ -11,7 +11,7 @@ import pytest
 
 from evalkit.statistics import holm
 from evalkit.sweeps.comparison import choose_baseline, compare_series, target_rates
-from evalkit.sweeps.schema import SweepError
+from evalkit.sweeps.errors import SweepError
 from tests.synthetic_sweep import Made, Noise, octaves, q2d2, swept
 
 SURE = Noise(seed=0.004, score=0.01)

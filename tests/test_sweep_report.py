@@ -15,6 +15,7 @@ from rich.console import Console
 from evalkit.plots.figures import NothingToDraw
 from evalkit.sweeps.budget import describe_budget
 from evalkit.sweeps.comparison import compare_series, summarize_configurations
+from evalkit.sweeps.errors import SweepError
 from evalkit.sweeps.plots import (
     MAX_SERIES,
     compared_targets,
@@ -23,7 +24,6 @@ from evalkit.sweeps.plots import (
 )
 from evalkit.sweeps.report import show_report, write_report
 from evalkit.sweeps.results import known_rows, read_rows
-from evalkit.sweeps.schema import SweepError
 from evalkit.sweeps.state import trial_folder
 from evalkit.sweeps.tables import configurations_markdown, matched_markdown
 from tests.synthetic_run import assert_legible

@@ -3,8 +3,9 @@
 import pytest
 import yaml
 
+from evalkit.sweeps.errors import SweepError
 from evalkit.sweeps.points import points
-from evalkit.sweeps.schema import Constraint, SweepError, built_in_sweeps, load_sweep
+from evalkit.sweeps.schema import Constraint, built_in_sweeps, load_sweep
 
 
 def write(tmp_path, **values):

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from evalkit.sweeps.schema import Sweep, SweepError
+from evalkit.sweeps.errors import SweepError
+from evalkit.sweeps.schema import Sweep
 from evalkit.sweeps.trials import ID_LENGTH, bottleneck_label, expand
 from tests.command import TINY, write_experiment
 

@@ -11,8 +11,8 @@ from evalkit.history.archive import History
 from evalkit.history.boards import Board, Row, leaderboards, number_format
 from evalkit.history.publication import Publication
 from evalkit.history.summaries import SYSTEM_NUMBERS
-from evalkit.history.sweep_views import SweepContent
 from evalkit.history.timeline import SystemHistory, system_histories
+from evalkit.sweeps.written import WrittenSweep
 
 
 class Heading(NamedTuple):
@@ -45,7 +45,7 @@ class Site:
     history: History
     rows: Sequence[Row]
     changes: Sequence[Row]
-    sweeps: dict[int, SweepContent]
+    sweeps: dict[int, WrittenSweep]
     reports: frozenset[str]
 
     @property

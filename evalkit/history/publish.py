@@ -32,10 +32,8 @@ from evalkit.history.publication import (
 )
 from evalkit.history.summaries import as_table
 from evalkit.saved_run import SWEEP, TRAINING, SavedRun, load_run
+from evalkit.sweeps.written import TABLES as SWEEP_TABLES
 from q2d2.files import write_atomically
-
-# Tables of a sweep that its page shows; of a plain run they follow from the rows.
-SWEEP_TABLES = ("configurations", "claims")
 
 
 class Published(NamedTuple):
@@ -141,7 +139,7 @@ def _write(folder: Path, run: SavedRun, publication: Publication) -> None:
         tables[TRAINING.removesuffix(".parquet")] = pa.Table.from_pandas(curves, preserve_index=False)
     description = description_name(run.folder)
     shutil.copyfile(run.folder / description, folder / description)
-    for name in SWEEP_TABLES:
+    for name in SWEEP_TABLES:  # of a plain run, what its page shows follows from the rows
         path = run.folder / "tables" / f"{name}.csv"
         if description == SWEEP and path.is_file():
             tables[name] = pa.Table.from_pandas(pd.read_csv(path), preserve_index=False)

@@ -177,7 +177,7 @@ def sweeps_view(site: Site) -> dict[str, Any]:
     """All sweeps, newest first."""
     listed = []
     for position, content in sorted(site.sweeps.items(), reverse=True):
-        number = content.num_configurations
-        told = {"configurations": "" if number is None else str(number), "verdicts": content.verdicts}
+        found = content.configurations
+        told = {"configurations": "" if found is None else str(len(found)), "verdicts": content.verdicts}
         listed.append(run_line(site, site.publications[position]) | told)
     return {"sweeps": listed}

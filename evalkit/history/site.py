@@ -17,9 +17,10 @@ from evalkit.history.migrations import HistoryError
 from evalkit.history.publication import CHANGES, Publication, as_table
 from evalkit.history.reports import is_current, write_report
 from evalkit.history.run_views import run_view, runs_view, sweeps_view
-from evalkit.history.sweep_views import SweepContent, read_sweep
 from evalkit.history.views import board_page_view, board_pages, index_view, system_view
 from evalkit.saved_run import RunError, load_run
+from evalkit.sweeps.errors import SweepError
+from evalkit.sweeps.written import WrittenSweep, read_written
 from q2d2.errors import UserError
 from q2d2.files import write_atomically
 
@@ -101,16 +102,16 @@ def build_site(store: Path, out: Path, *, reports: bool, progress: Progress = la
     )  # fmt: skip
 
 
-def _sweeps(publications: Sequence[Publication]) -> tuple[dict[int, SweepContent], list[str]]:
+def _sweeps(publications: Sequence[Publication]) -> tuple[dict[int, WrittenSweep], list[str]]:
     """Position of a sweep -> its tables, none where they cannot be read; and what cannot."""
     found, damaged = {}, []
     for position, publication in enumerate(publications):
         if publication.is_sweep:
             try:
-                found[position] = read_sweep(publication)
-            except HistoryError as error:
+                found[position] = read_written(publication.folder, str(publication.values["title"]))
+            except SweepError as error:
                 damaged.append(str(error))
-                found[position] = SweepContent((), None, ())
+                found[position] = WrittenSweep((), (), None)
     return found, damaged
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from evalkit.report.extremes import Extremes, Key, find_extremes, in_turn
 from evalkit.report.names import shortened
-from evalkit.report.reconstruction import ORIGINAL, RunAudio, Unheard
+from evalkit.report.reconstruction import ORIGINAL, Progress, RunAudio, Unheard, untold
 from evalkit.report.sound import decode_flac, describe_sound, draw_spectrograms
 from evalkit.saved_run import SavedRun
 from evalkit.tables import metric_keys
@@ -51,7 +51,7 @@ class ListeningPanel:
 
 
 def listening_panel(
-    runs: Sequence[SavedRun], names: Mapping[tuple[int, str], str], choose: int
+    runs: Sequence[SavedRun], names: Mapping[tuple[int, str], str], choose: int, progress: Progress = untold
 ) -> ListeningPanel | None:
     """The panel of `runs`; None for no panel.
 
@@ -61,6 +61,7 @@ def listening_panel(
         choose: utterances whose audio is put into the page, at most: those whose audio was kept (half of them, where
             others can be had), then worst and best of any system by each metric in turn, then of each system. 0: no
             panel, as where there is neither kept audio nor a score of a codec.
+        progress: told of the systems of each run whose audio is made again.
 
     Audio that a run did not keep is made again from its folder, on the CPU; where that cannot be, a reason stands in
     its place. Nothing is raised for it.
@@ -82,7 +83,7 @@ def listening_panel(
         why_not[key] = _why_not(sources, key)
         if not why_not[key]:
             embedded.append(key)
-    sounds = _sounds(sources, names, embedded)
+    sounds = _sounds(sources, names, embedded, progress)
     for key in list(embedded):
         lost = [sound.reason for sound in sounds[key].values() if isinstance(sound, Unheard)]
         if len(lost) == len(sounds[key]):
@@ -118,12 +119,12 @@ def _why_not(sources: Sequence[RunAudio], key: Key) -> str:
 
 
 def _sounds(
-    sources: Sequence[RunAudio], names: Mapping[tuple[int, str], str], keys: Sequence[Key]
+    sources: Sequence[RunAudio], names: Mapping[tuple[int, str], str], keys: Sequence[Key], progress: Progress
 ) -> dict[Key, dict[str, bytes | Unheard]]:
     """Utterance -> name on the page -> FLAC, or why there is none; the recording first where it is no system."""
     found: dict[Key, dict[str, bytes | Unheard]] = {key: {} for key in keys}
     for position, source in enumerate(sources):
-        for (key, system), sound in source.sounds(keys).items():
+        for (key, system), sound in source.sounds(keys, progress).items():
             if name := ORIGINAL if system == ORIGINAL else names.get((position, system)):
                 found[key][name] = sound
     order = {name: place for place, name in enumerate([ORIGINAL, *names.values()])}

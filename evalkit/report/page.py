@@ -13,9 +13,12 @@ from evalkit.report.curves import training_chart
 from evalkit.report.departures import departures
 from evalkit.report.facts import metric_facts, package_facts, protocol_facts, run_facts
 from evalkit.report.joined import ReportError, join_runs
+from evalkit.report.listening import listening_panel
 from evalkit.report.published import HEAD, WORDS, published_table
 from evalkit.report.rates import rates_chart
+from evalkit.report.reconstruction import Progress, untold
 from evalkit.report.rows import differences_chart, distributions_chart
+from evalkit.report.sweeps import configurations_chart, reported_sweeps
 from evalkit.report.usage import usage_chart
 from evalkit.saved_run import SavedRun
 from evalkit.tables.cells import is_ranked
@@ -25,16 +28,18 @@ from q2d2.files import write_atomically
 FILE_NAME = "report.html"
 
 
-def report_page(runs: Sequence[SavedRun], listen: int = 6) -> str:
+def report_page(runs: Sequence[SavedRun], listen: int = 6, progress: Progress = untold) -> str:
     """One page about `runs` (`evalkit.load_run`), which needs neither a server nor the network.
 
     Args:
         runs: at least one; the systems of several are named "run: system".
         listen: utterances whose audio is put into the page; 0: none, and no listening panel.
+        progress: told of the systems of each run whose audio is made again.
 
     Raises:
         ReportError: the runs cannot stand on one page.
         RunError: a file of a run is damaged.
+        SweepError: a table of a sweep is.
     """
     joined = join_runs(runs)
     looks = system_looks(joined.systems)
@@ -44,12 +49,11 @@ def report_page(runs: Sequence[SavedRun], listen: int = 6) -> str:
     for position, (run, label) in enumerate(zip(runs, joined.labels, strict=True)):
         if table := published_table(run):
             published.append((label, table, published_copies(table, run.title, f"published-{position}")))
+    sweeps = reported_sweeps(runs, joined.labels)
     copies = [comparison_copies(joined, notes), differences_copies(joined), *(texts for _, _, texts in published)]
-    panel = None
-    if listen:
-        from evalkit.report.listening import listening_panel  # imports torch, to make audio again
-
-        panel = listening_panel(joined.runs, joined.names, listen)
+    copies += [each.copies for sweep in sweeps for each in sweep.tables]
+    rates = configurations_chart(sweeps[0]) if len(runs) == len(sweeps) == 1 else None
+    panel = listening_panel(joined.runs, joined.names, listen, progress)
     return render(
         "report/page.html.j2",
         styles=("report/report.css", *(panel.styles if panel else [])),
@@ -59,11 +63,13 @@ def report_page(runs: Sequence[SavedRun], listen: int = 6) -> str:
         several=len(runs) > 1,
         facts=_side_by_side([dict(run_facts(run)) for run in runs]),
         packages=_side_by_side([dict(package_facts(run)) for run in runs]),
+        sweeps=sweeps,
+        only_sweeps=len(sweeps) == len(runs),
         table=comparison_table(joined),
         looks=looks,
         notes=notes,
         charts={
-            "rates": rates_chart(joined.summary, looks),
+            "rates": rates or rates_chart(joined.summary, looks),
             "scores": distributions_chart(joined.utterances, looks),
             "differences": differences_chart(joined.differences, looks, near),
             "usage": usage_chart(joined.codes, joined.systems),
@@ -95,18 +101,19 @@ def report_path(folders: Sequence[Path]) -> Path:
     return folders[0] / FILE_NAME if len(folders) == 1 else Path(FILE_NAME)
 
 
-def write_report(runs: Sequence[SavedRun], out: Path | None = None, listen: int = 6) -> Path:
+def write_report(
+    runs: Sequence[SavedRun], out: Path | None = None, listen: int = 6, progress: Progress = untold
+) -> Path:
     """Write the page of `runs` to `out` (default: `report_path`), whole or not at all; the path.
 
     Raises:
-        ReportError: see `report_page`; or `out` is a folder.
-        RunError: a file of a run is damaged.
+        ReportError, RunError, SweepError: see `report_page`; or `out` is a folder.
         OSError: the file cannot be written.
     """
     path = out or report_path([run.folder for run in runs])
     if path.is_dir():
         raise ReportError(f"{path} is a folder; give the file, such as --out {path / FILE_NAME}")
-    text = report_page(runs, listen)
+    text = report_page(runs, listen, progress)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, text)
     return path

@@ -23,11 +23,27 @@ LEFT, RIGHT, TOP, BOTTOM = 58.0, 530.0, 34.0, 372.0
 NAME = 22  # characters of a name on the right
 STEP = 13.0  # systems of nearly equal rate are set this far apart
 REACH = 0.4  # a reference at most this share of the systems' span away still gets its line
+EXPLAINED = (
+    "Points: mean over the utterances at the bit rate (nominal, or measured where a coder has no codebooks); bars: "
+    "95 % interval. Lines: known answers and systems without a bit rate; with ↑ or ↓ beyond the panel."
+)
+EXPLAINED_SWEEP = (
+    "Points: a configuration's mean over seeds and utterances at its nominal bit rate; bars: 95 % interval over both, "
+    "which overlap even where a difference is sure. Lines join the configurations of one series."
+)
 HEAD = ("System", "kbit/s", "coded kbit/s", "Mean", "95 % interval", "n")
 
 
-def rates_chart(summary: pd.DataFrame, systems: Mapping[str, SystemLook]) -> Chart:
-    """A panel a data set and metric with a rated system."""
+def rates_chart(
+    summary: pd.DataFrame, systems: Mapping[str, SystemLook], entries: Mapping[str, str] | None = None
+) -> Chart:
+    """A panel a data set and metric with a rated system.
+
+    Args:
+        summary: from `evalkit.tables.summarize`, or the same columns of a sweep's configurations.
+        systems: how each is drawn.
+        entries: of a sweep, configuration -> series; those of one series look alike and share an entry of the legend.
+    """
     panels: list[Panel] = []
     several = summary["dataset"].nunique() > 1
     for dataset, rows in summary.groupby("dataset", sort=False):
@@ -38,7 +54,9 @@ def rates_chart(summary: pd.DataFrame, systems: Mapping[str, SystemLook]) -> Cha
     if not panels:
         return Chart("rates", "Quality against bit rate", missing="no system has both a bit rate and a score")
     rated = summary[_rated(summary)].drop_duplicates("system")
-    legend = [(marker_sample(systems[name]), plain(name)) for name in rated["system"]]
+    shown = {name: name for name in rated["system"]} if entries is None else entries
+    looks = {shown[name]: systems[name] for name in rated["system"]}
+    legend = [(marker_sample(look), plain(name)) for name, look in looks.items()]
     if (rated["entropy_kbps"] > 0).any():
         example = systems[rated["system"].iloc[0]]
         legend.append((marker_sample(example, hollow=True), "hollow: the same system at its entropy-coded rate"))
@@ -46,8 +64,7 @@ def rates_chart(summary: pd.DataFrame, systems: Mapping[str, SystemLook]) -> Cha
         "rates",
         "Quality against bit rate",
         "Metric",
-        "Points: mean over the utterances at the bit rate (nominal, or measured where a coder has no codebooks); bars: "
-        "95 % interval. Lines: known answers and systems without a bit rate; with ↑ or ↓ beyond the panel.",
+        EXPLAINED if entries is None else EXPLAINED_SWEEP,
         tuple(panels),
         tuple(legend),
     )
@@ -72,7 +89,7 @@ def _panel(
     axis = "bit rate (kbit/s)" + ("; nearly equal ones moved apart" if any(shifts) else "")
     parts = [left_axis(y, LEFT, RIGHT, heading), bottom_axis(x, TOP, BOTTOM, axis)]
     parts += _references(references, near, y, style, systems)
-    parts += _joins(points, x, y, key)
+    parts += _joins(points, [x(record["kbps"]) + shift for record, shift in zip(points, shifts, strict=True)], y, key)
     for record, shift in zip(points, shifts, strict=True):
         parts.append(_point(record, x, y, shift, style, systems[record["system"]]))
     best = f"{len(points)} systems by bit rate, {len(references)} without one. The table below has the same numbers."
@@ -123,12 +140,12 @@ def _side_by_side(places: Sequence[float]) -> list[float]:
     return [0.0 if abs(shift) < 0.05 else shift for shift in shifts]
 
 
-def _joins(points: Sequence[Mapping[Any, Any]], x: Scale, y: Scale, key: str) -> list[Markup]:
+def _joins(points: Sequence[Mapping[Any, Any]], across: Sequence[float], y: Scale, key: str) -> list[Markup]:
     """A line through one codec at several rates."""
     families: dict[str, list[str]] = {}
-    for record in points:
+    for record, place in zip(points, across, strict=True):
         if record["codec"]:
-            families.setdefault(record["codec"], []).append(f"{x(record['kbps']):.1f} {y(record[key]):.1f}")
+            families.setdefault(record["codec"], []).append(f"{place:.1f} {y(record[key]):.1f}")
     return [tag("path", d=f"M{'L'.join(places)}", class_="join") for places in families.values() if len(places) > 1]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -23,6 +23,14 @@ if TYPE_CHECKING:
 MAX_SECONDS = 40.0
 # The recording, of a data set on which ground-truth was not scored.
 ORIGINAL = "original recording"  # no system of an experiment can have a space in its name
+
+
+# Told of systems whose audio is made again: how many are done, of how many.
+Progress = Callable[[int, int], None]
+
+
+def untold(done: int, total: int) -> None:
+    """Progress that nobody looks at."""
 
 
 class Unheard(NamedTuple):
@@ -88,7 +96,7 @@ class RunAudio:
 
         return AudioAgain(self.run)
 
-    def sounds(self, keys: Sequence[Key]) -> dict[tuple[Key, str], bytes | Unheard]:
+    def sounds(self, keys: Sequence[Key], progress: Progress = untold) -> dict[tuple[Key, str], bytes | Unheard]:
         """(utterance, system) -> FLAC of 16 bits, or why there is none, for all systems that have scores of it.
 
         The recording itself is there as `ORIGINAL` where ground-truth was not scored. Each system is loaded once.
@@ -106,8 +114,10 @@ class RunAudio:
                 continue
             for system in again:
                 wanted.setdefault(system, []).append(key)
-        for system, whose in wanted.items():
+        for done, (system, whose) in enumerate(wanted.items()):
+            progress(done, len(wanted))
             found |= {(key, system): sound for key, sound in self._again.sounds(system, whose)}
+        progress(len(wanted), len(wanted))
         return {place: found[place] for place in found if place[1] != ORIGINAL or isinstance(found[place], bytes)}
 
 

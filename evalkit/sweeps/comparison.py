@@ -14,8 +14,8 @@ from evalkit.curves import compare_curves
 from evalkit.statistics import holm
 from evalkit.sweeps.configurations import RateSeries, SweptConfiguration, describe_missing
 from evalkit.sweeps.equal_rate import Difference, Point, RateKind, equal_rate, points_of, slope_near, surely
+from evalkit.sweeps.errors import SweepError
 from evalkit.sweeps.results import FRAMES_PER_CODE
-from evalkit.sweeps.schema import SweepError
 from evalkit.tables import metric_format
 from q2d2.errors import did_you_mean
 

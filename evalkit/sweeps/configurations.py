@@ -14,12 +14,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evalkit.crossed import Scores
+from evalkit.sweeps.errors import SweepError
 from evalkit.sweeps.folder import SweepFolder
 from evalkit.sweeps.results import CODE_USE, SweepRows, seen_enough
-from evalkit.sweeps.schema import SweepError
 from evalkit.tables import metric_keys, resampling_unit
-from q2d2.lattices import LATTICES
-from q2d2.tilings import TILINGS
 
 # Options of bottlenecks that say which one it is and how large; all others make it another variant of its family.
 KIND_OPTIONS = {"name", "tiling", "lattice"}
@@ -195,6 +193,9 @@ def _bottleneck(trials: pd.DataFrame, varied: Mapping[str, Any], family: str) ->
         if root == "bottleneck" and option:
             found[option] = value
     if found:
+        from q2d2.lattices import LATTICES  # these load torch, which reading tables has no need of
+        from q2d2.tilings import TILINGS
+
         found.setdefault("name", "q2d2" if family in TILINGS else "lattice" if family in LATTICES else family)
     return found
 
@@ -204,6 +205,8 @@ def _channels(family: str, bottleneck: Mapping[str, Any]) -> int | None:
     levels = bottleneck.get("levels")
     if not isinstance(levels, list):
         return None
+    from q2d2.lattices import LATTICES
+
     return len(levels) * (LATTICES[family][0] if family in LATTICES else 1)
 
 

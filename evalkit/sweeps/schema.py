@@ -12,17 +12,14 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from evalkit.experiment import built_in_experiments
+from evalkit.sweeps.errors import SweepError
 from evalkit.sweeps.families import FAMILIES
 from evalkit.yaml_sources import YamlSources
-from q2d2.errors import UserError, did_you_mean
+from q2d2.errors import did_you_mean
 
 # What a constraint may name, and what it is.
 QUANTITIES = {"bits_per_frame": "nominal bits of a frame", "bitrate": "nominal bit/s"}
 COMPARISONS = {"<=": lambda a, b: a <= b, ">=": lambda a, b: a >= b, "<": lambda a, b: a < b, ">": lambda a, b: a > b}
-
-
-class SweepError(UserError, ValueError):
-    """A sweep that cannot be read, is not valid or has no points; the message names the file, the key, the way out."""
 
 
 SOURCES = YamlSources("sweep", files("evalkit") / "sweeps" / "builtin", SweepError)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -210,7 +210,9 @@ def _matched_table(rows: pd.DataFrame, measure: str, style: MetricFormat) -> lis
     return parts
 
 
-def _matched_row(row: dict[Any, Any], measure: str, style: MetricFormat) -> list[str]:
+def matched_place(row: Mapping[Any, Any], measure: str, style: MetricFormat) -> tuple[str, Callable[[float], str]]:
+    """Where a row of `compare_series` was compared (rates, or a range), and how its difference reads."""
+
     def show(value: float) -> str:
         if measure == "rate difference":
             return f"{signed(100 * value, 1)} %"
@@ -223,6 +225,11 @@ def _matched_row(row: dict[Any, Any], measure: str, style: MetricFormat) -> list
     else:
         decimals = 2 if measure == "mean difference" else style.decimals + 1
         where = f"{row['range_low']:.{decimals}f} to {row['range_high']:.{decimals}f}"
+    return where, show
+
+
+def _matched_row(row: dict[Any, Any], measure: str, style: MetricFormat) -> list[str]:
+    where, show = matched_place(row, measure, style)
     verdict = f"{MARKS[row['verdict']]} {row['verdict']}" if row["verdict"] else ""
     return [
         str(row["series"]), where, show(row["difference"]), interval(row["low"], row["high"], show),

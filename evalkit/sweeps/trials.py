@@ -21,9 +21,10 @@ from evalkit.experiment import (
     build_experiment,
     read_values,
 )
+from evalkit.sweeps.errors import SweepError
 from evalkit.sweeps.families import family_of
 from evalkit.sweeps.points import Point, points
-from evalkit.sweeps.schema import Constraint, Sweep, SweepError
+from evalkit.sweeps.schema import Constraint, Sweep
 from q2d2.bottleneck import build_bottleneck
 from q2d2.codec import CodecConfig, codec_config
 from q2d2.registry import UnknownName
