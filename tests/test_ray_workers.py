@@ -34,6 +34,8 @@ def cluster() -> Iterator[Any]:
     with tempfile.TemporaryDirectory(prefix="ray") as folder, pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(ROOT))  # workers import this package of tests
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_TMPDIR", folder)  # where Ray notes the address, into a folder that it does not make
+        (Path(folder) / "ray").mkdir()
         head = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False, "temp_dir": folder}
         cluster = Cluster(initialize_head=True, head_node_args=head)
         patch.setenv("RAY_ADDRESS", cluster.address)

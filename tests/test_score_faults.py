@@ -209,7 +209,7 @@ class TestInterrupted:
                 list(map(str, command)), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             )  # fmt: skip
             try:
-                process.wait(moments.uniform(0.5, 4))
+                process.wait(moments.uniform(0.5, 3))
             except subprocess.TimeoutExpired:
                 kills += 1
             else:

@@ -9,6 +9,7 @@ from typing import Self, cast
 import torch
 from torch import Tensor, nn
 
+from q2d2.bfloat16 import check_bfloat16
 from q2d2.codec.codec import Codec, CodecOutput
 from q2d2.codec.encoder import Encoder, PaddedConv1d
 from q2d2.codec.packed import PackedDecoder, PackedEncoder, can_pack, packed_head
@@ -101,11 +102,14 @@ def prepare_for_inference(codec: Codec, dtype: torch.dtype = torch.float32, comp
 
     Raises:
         ValueError: another dtype.
+        WrongArithmetic: bfloat16 on a CPU that computes wrong numbers in it.
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype {dtype}: expected one of {', '.join(map(str, DTYPES))}")
     if isinstance(codec, InferenceCodec):
         raise ValueError("this codec is prepared for inference already: prepare the one it was made from")
+    if dtype == torch.bfloat16 and next(codec.parameters()).device.type == "cpu":
+        check_bfloat16()
     with torch.no_grad():
         return InferenceCodec(codec, dtype, compile)
 

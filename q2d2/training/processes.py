@@ -15,6 +15,7 @@ from lightning.fabric import Fabric
 from lightning.fabric.strategies import DDPStrategy
 from torch import Tensor, nn
 
+from q2d2.bfloat16 import check_bfloat16
 from q2d2.training.state import TrainingError
 
 # A process that is gone must not be waited for much longer than a step takes, a slow disk included.
@@ -32,8 +33,11 @@ def launch(device: str, precision: str) -> Fabric:
 
     Raises:
         TrainingError: torchrun started more processes on this machine than it has GPUs.
+        WrongArithmetic: `precision` is bfloat16, on a CPU that computes wrong numbers in it.
     """
     accelerator = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    if accelerator == "cpu" and precision.startswith("bf16"):
+        check_bfloat16()
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     if "LOCAL_RANK" not in os.environ or world_size == 1:
         return Fabric(accelerator=accelerator, devices=1, precision=precision)  # type: ignore[arg-type]
