@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -36,9 +37,15 @@ def report(
 
     loaded = [load_run(run) for run in runs]
     columns = (TextColumn("audio made again, systems"), BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", visible=False)
-        path = write_report(
-            loaded, out, listen, lambda done, total: bar.update(task, completed=done, total=total, visible=total > 0)
-        )
+    bar = Bar(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+    task = bar.add_task("")
+
+    def seen(done: int, total: int) -> None:
+        bar.start()  # not before there is something to wait for
+        bar.update(task, completed=done, total=total)
+
+    try:
+        path = write_report(loaded, out, listen, seen)
+    finally:
+        bar.stop()
     typer.echo(f"report: {path} ({path.stat().st_size / 1e6:.1f} MB)")
