@@ -41,8 +41,8 @@ def report(
     task = bar.add_task("")
 
     def seen(done: int, total: int) -> None:
-        bar.start()  # not before there is something to wait for
         bar.update(task, completed=done, total=total)
+        bar.start()  # not before there is something to wait for
 
     try:
         path = write_report(loaded, out, listen, seen)
