@@ -78,7 +78,8 @@ def change_lines(publication: Publication) -> list[str]:
     rows = records([publication.changes])
     lost = out_of_reach(rows)
     if not rows:
-        return [] if publication.is_sweep else ["nothing earlier of this name to compare with"]
+        name = publication.values["name"]
+        return [] if publication.is_sweep else [f"nothing earlier under the name {name!r} to compare with (see --as)"]
     marked = [row for row in rows if row["verdict"]]
     lines = [f"compared with what was before: {len(marked)} of {len(rows)} differ"]
     for row in marked:

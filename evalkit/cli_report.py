@@ -18,7 +18,10 @@ report_app = typer.Typer(rich_markup_mode=None)
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of finished runs or sweeps.")],
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The page; default: RUN/report.html, of several: report.html.")
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="FILE", help="The page; default: RUN/report.html, of several: report.html."
+        ),
     ] = None,
     listen: Annotated[
         int, typer.Option(metavar="N", help="Utterances whose audio is put into the page; 0: none.", min=0)

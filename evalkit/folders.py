@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,12 +69,14 @@ class Pairing:
 
     Attributes:
         dataset: the references' folder and the one above it.
+        folder: of the references, as it was given.
         references: those with an estimate in at least one folder, sorted by id.
         systems: in the order given.
         unpaired: folder -> its files that are left out.
     """
 
     dataset: str
+    folder: Path
     references: tuple[Utterance, ...]
     systems: tuple[FolderSystem, ...]
     unpaired: Mapping[Path, tuple[Path, ...]]
@@ -138,7 +141,7 @@ def pair_folders(
     found_references = tuple(_utterance(name, wanted[name]) for name in sorted(paired))
     where = references.resolve()
     dataset = f"{where.parent.name}/{where.name}".lstrip("/")
-    return Pairing(dataset, found_references, tuple(systems), {k: v for k, v in unpaired.items() if v})
+    return Pairing(dataset, references, found_references, tuple(systems), {k: v for k, v in unpaired.items() if v})
 
 
 def show_pairing(pairing: Pairing, evaluation: Evaluation, console: Console) -> None:
@@ -158,8 +161,20 @@ def show_pairing(pairing: Pairing, evaluation: Evaluation, console: Console) -> 
             line(f"  {path.relative_to(folder)}")
         if len(paths) > MAX_SHOWN:
             line(f"  and {len(paths) - MAX_SHOWN:,} more, listed in {evaluation.folder / 'run.json'}")
+    for name, held in _replaced(pairing, evaluation.folder).items():
+        line(f"replaced  {name} of {held}, which {evaluation.folder} held: --out keeps runs apart")
     line(f"scoring   {', '.join(evaluation.metrics)}")
     line(f"protocol  {evaluation.protocol.label}")
+
+
+def _replaced(pairing: Pairing, run: Path) -> dict[str, str]:
+    """System -> folder, of what an earlier call scored into `run` and this one does not."""
+    try:
+        before = json.loads((run / "run.json").read_text(encoding="utf-8"))["folders"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    now = {system.name: str(system.folder) for system in pairing.systems}
+    return {name: folder for name, folder in before.items() if now.get(name) != folder}
 
 
 def score_folders(pairing: Pairing, evaluation: Evaluation, console: Console, scorer: Scorer) -> RunResult:
@@ -171,15 +186,17 @@ def score_folders(pairing: Pairing, evaluation: Evaluation, console: Console, sc
     with RunStore(evaluation.folder) as store:
         unpaired = {str(folder): [str(path) for path in paths] for folder, paths in pairing.unpaired.items()}
         systems = {system.name: str(system.folder) for system in pairing.systems}
-        description = evaluation.describe() | {"folders": systems, "unpaired": unpaired}
+        named = {"originals": str(pairing.folder), "folders": systems, "unpaired": unpaired}
+        description = evaluation.describe() | named
         store.write_run(description)
         todo: list[System] = [GroundTruth(), *pairing.systems]
         done = []
         for system in todo:
             records = evaluate(evaluation, store, system, scorer, console)
             done.append(scored_system(evaluation, system, records, None, None))
+        result = write_outputs(evaluation, store, done)
         store.write_run(description)
-        return write_outputs(evaluation, store, done)
+        return result
 
 
 def _utterance(name: str, wanted: Wanted) -> Utterance:

@@ -23,7 +23,7 @@ class RunError(UserError, ValueError):
     """A folder that holds no run that can be read; the message names the file and says what to do."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SavedRun:
     """What a run left, as pandas frames.
 
@@ -46,6 +46,9 @@ class SavedRun:
     codes: pd.DataFrame
     signals: pd.DataFrame
     training: dict[str, pd.DataFrame]
+
+    def __repr__(self) -> str:
+        return f"SavedRun({str(self.folder)!r}: {len(self.systems):,} systems, {len(self.utterances):,} rows)"
 
     @property
     def name(self) -> str:

@@ -166,7 +166,7 @@ class RunStore:
         self._speeds |= speeds
 
     def write_run(self, description: dict[str, Any]) -> None:
-        """Write run.json, with the time (UTC) at which the last record was made."""
+        """Write run.json, with the time (UTC) at which the last record was made or the rows were last changed."""
         last = datetime.fromtimestamp(self._journal.stat().st_mtime, UTC).isoformat(timespec="seconds")
         values = {"schema_version": SCHEMA_VERSION, "finished": last, **description}
         text = json.dumps(values, indent=2, ensure_ascii=False)
@@ -177,6 +177,8 @@ class RunStore:
         path = self.folder / f"{name}.parquet"
         part = path.with_suffix(".part")
         frame.to_parquet(part, index=False)
+        if path.is_file() and path.read_bytes() != part.read_bytes():
+            os.utime(self._journal)  # records of an earlier call, shown again, are another result now
         os.replace(part, path)
         return path
 

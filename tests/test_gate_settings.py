@@ -72,5 +72,5 @@ def test_a_mistyped_metric_is_refused_and_one_of_the_runs_is_known(tmp_path):
     run = make_run({("fsq", "loudness"): scores["fsq", "pesq"]})
     gate = read(tmp_path, "thresholds: {loudness: 0.1}")
     assert compare_runs(run, run, gate).exit_status == 0
-    with pytest.raises(GateError, match=r"'pesk' is no metric.*Did you mean 'pesq'"):
+    with pytest.raises(GateError, match=r"'pesk', which is no metric.*Did you mean 'pesq'"):
         compare_runs(run, run, read(tmp_path, "thresholds: {pesk: 0.1}"))

@@ -179,7 +179,7 @@ class TestPage:
         folder = write_run(tmp_path / "run")
         pd.DataFrame(columns=["system", "quantizer", "code", "count"]).to_parquet(folder / "codes.parquet")
         text = Page(report_page([load_run(folder)], 0)).text
-        assert "Use of the codes: nothing to draw: no codes were counted, or their counts were not kept." in text
+        assert "Use of the codes: nothing to draw: no codes were counted, or not kept here" in text
         assert "Losses while training: nothing to draw" in text
 
     @pytest.mark.parametrize("name", ["backbone", "guard", "q2d2-ablation"])

@@ -287,9 +287,13 @@ class TestFolders:
         shutil.copytree(scored, tmp_path / "moved")
         folder = tmp_path / "moved"
         run = load_run(folder / "run")
-        run.description["folders"] = {name: str(folder / name) for name in ("good", "bad")}
+        (folder / "decoded").mkdir()
+        (folder / "good").rename(folder / "decoded" / "good")
+        run.description["folders"] = {"good": str(folder / "decoded" / "good"), "bad": str(folder / "bad")}
+        run.description["originals"] = str(folder / "originals")
         key = (run.description["test"]["dataset"], "clip3")
-        shutil.copyfile(folder / "good" / "clip2.wav", folder / "good" / "clip3.wav")
+        assert isinstance(RunAudio(run).sounds([key])[key, "good"], bytes), "originals are found wherever they lie"
+        shutil.copyfile(folder / "decoded" / "good" / "clip2.wav", folder / "decoded" / "good" / "clip3.wav")
         shutil.rmtree(folder / "bad")
         sounds = RunAudio(run).sounds([key])
         assert sounds[key, "good"].reason == "its file is no longer what was scored"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +86,7 @@ class TestScore:
         quiet = folders / "out" / "bad" / "wav" / "clip0.wav"
         audio, rate = soundfile.read(quiet)
         soundfile.write(quiet, audio / 4, rate)
-        peaks = []
+        peaks, finished = [], []
         for name in ("good", "bad", "good"):
             arguments = (
                 "score",
@@ -95,9 +96,14 @@ class TestScore:
                 folders / "run",
                 *FAST,
             )
-            assert evalkit(*arguments).status == 0
+            status, told, _ = evalkit(*arguments)
+            assert status == 0
             peaks.append(example())
+            finished.append(json.loads((folders / "run" / "run.json").read_text())["finished"])
+            time.sleep(1.1)  # the time is in whole seconds
         assert peaks[0] == peaks[2] != peaks[1]
+        assert finished[0] < finished[1] < finished[2], "the time is that of the rows, also where all are known"
+        assert f"replaced  wav of {folders / 'out' / 'bad' / 'wav'}, which {folders / 'run'} held" in told
         two = [f"{name}={folders / 'out' / name / 'wav'}" for name in ("good", "bad")]
         assert evalkit("score", folders / "originals", *two, "--out", folders / "run", *FAST).status == 0
         assert (folders / "run" / "tables" / "differences.md").exists()

@@ -138,7 +138,8 @@ class Gate(_Strict):
         for name in self.named_metrics():
             if name not in known:
                 raise GateError(
-                    f"gate: {name!r} is no metric, neither registered nor in the runs.{did_you_mean(name, known)}"
+                    f"the gate names {name!r}, which is no metric, neither registered nor in the runs."
+                    f"{did_you_mean(name, known)}"
                 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -92,9 +93,21 @@ class Site:
         return found
 
     def label(self, position: int) -> str:
-        """Date and version of a run, as axes and tables say it."""
+        """Date and version of a run, as axes and tables say it; with its time where a day has several of its name.
+
+        Of decoded folders without a version: that would be evalkit's, and be taken for the codec's.
+        """
         publication = self.publications[position]
-        return f"{date(publication)} {publication.values['commit'] or publication.values['version']}".strip()
+        values = publication.values
+        when = date(publication)
+        if self._runs_of_day[values["name"], when] > 1:
+            when = publication.made.strftime("%Y-%m-%d %H:%M:%S")
+        return when if values["kind"] == "folders" else f"{when} {values['commit'] or values['version']}".strip()
+
+    @cached_property
+    def _runs_of_day(self) -> Counter[tuple[str, str]]:
+        """(name, date) -> runs."""
+        return Counter((publication.values["name"], date(publication)) for publication in self.publications)
 
 
 def _by_position(rows: Iterable[Row]) -> dict[int, list[Row]]:

@@ -25,9 +25,8 @@ def training_chart(training: Mapping[str, pd.DataFrame], systems: Mapping[str, S
     title = "Losses while training"
     logs = {name: training[name] for name in systems if name in training and len(training[name])}
     if not logs:
-        return Chart(
-            "training", title, missing="no training was logged: nothing was trained here, or its log was not kept"
-        )
+        lost = "no training was logged, or its log was not kept here (trials of a sweep keep theirs)"
+        return Chart("training", title, missing=lost)
     columns = dict.fromkeys(column for log in logs.values() for column in log.columns)
     losses = [name for name in columns if name not in (*NOT_A_LOSS, "total")]
     panels: list[Panel] = []
@@ -37,7 +36,10 @@ def training_chart(training: Mapping[str, pd.DataFrame], systems: Mapping[str, S
         if curves:
             panels.append(_panel(f"training-{len(panels)}", column, curves, systems))
     legend = tuple((line_sample(systems[name]), plain(name)) for name in logs)
-    explained = "Losses: as weighted in the total, running mean over 5 % of the logged steps. Learning rate: as set."
+    explained = (
+        "Losses: as weighted in the total, running mean over 5 % of the logged steps. Learning rate: as set. Totals of "
+        "bottlenecks with a commitment loss hold one loss more."
+    )
     return Chart("training", title, "Curve", explained, tuple(panels), legend)
 
 

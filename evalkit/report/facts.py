@@ -27,8 +27,11 @@ def run_facts(run: SavedRun) -> list[Fact]:
         ("Speakers", _speakers(run.utterances)),
         ("Metrics", _metrics(run.utterances)),
         ("Protocol", str((told.get("protocol") or {}).get("label", UNKNOWN))),
-        ("Intervals", f"95 %, bootstrap over {units(run.utterances)}"),
-        ("Compared with", str(told.get("baseline") or "no baseline")),
+        ("Intervals", _intervals(run)),
+        (
+            "Compared with",
+            "see What the sweep found" if "sweep" in told else str(told.get("baseline") or "no baseline"),
+        ),
         ("Training", _training(told)),
         ("Training data", _training_data(told)),
         ("Seed", _seed(told)),
@@ -107,10 +110,21 @@ def overrides(sweep: Mapping[str, Any]) -> list[str]:
     return [f"{key}={json.dumps(value)}" for key, value in (sweep.get("set") or {}).items()]
 
 
+def _intervals(run: SavedRun) -> str:
+    over = units(run.utterances)
+    if "sweep" in run.description:
+        return f"95 %; of configurations over seeds and {over.split()[-1]} together, of trials bootstrap over {over}"
+    return f"95 %, bootstrap over {over}"
+
+
 def _systems(systems: pd.DataFrame) -> str:
-    words = {"anchor": "known answers", "codec": "codecs", "folder": "folders of decoded audio"}
+    words = {
+        "anchor": ("known answer", "known answers"), "codec": ("codec", "codecs"),
+        "folder": ("folder of decoded audio", "folders of decoded audio"),
+    }  # fmt: skip
     counts = systems["kind"].value_counts(sort=False)
-    return f"{len(systems)}: " + ", ".join(f"{count} {words.get(str(kind), kind)}" for kind, count in counts.items())
+    told = (f"{count:,} {words.get(str(kind), (kind, kind))[count != 1]}" for kind, count in counts.items())
+    return f"{len(systems):,}: {', '.join(told)}"
 
 
 def _test_set(run: SavedRun) -> str:

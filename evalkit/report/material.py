@@ -131,7 +131,11 @@ def _of_folders(run: SavedRun) -> Material:
         openers[name] = partial(FolderSystem, name, folder, files)
     recordings = _originals(run, folders.values(), dataset)
     if not recordings:
-        return Material(reason=f"the folder of its originals ({dataset}) was not found beside {_listed(folders)}")
+        place = run.description.get("originals", dataset)
+        return Material(
+            reason=f"the folder of its originals ({place}) was not found from here, or its files are others: run "
+            "evalkit report where evalkit score was run"
+        )
     if not openers:
         return Material(reason="; ".join(dict.fromkeys(lost.values())))
     return Material({(dataset, name): recording for name, recording in recordings.items()}, openers, lost)
@@ -166,13 +170,11 @@ def _recording(name: str, path: Path) -> Utterance | None:
 
 
 def _likely(run: SavedRun, estimates: Iterable[Path], dataset: str) -> Iterator[Path]:
-    """run.json does not name the originals' folder, but a data set is called after it and the one above it."""
+    """The originals' folder; older runs do not name it, but a data set is called after it and the one above it."""
     estimates = list(estimates)
+    if "originals" in run.description:
+        yield Path(run.description["originals"])
     yield from (Path(name) for name in run.description.get("unpaired") or {} if Path(name) not in estimates)
     yield Path(dataset)
     for folder in estimates:
         yield from (folder.parent / Path(dataset).name, folder.parent.parent / dataset)
-
-
-def _listed(folders: Mapping[str, Path]) -> str:
-    return ", ".join(folder.name for folder in folders.values())

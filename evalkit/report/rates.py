@@ -21,7 +21,7 @@ from evalkit.tables.summary import MetricFormat, metric_format
 WIDTH, HEIGHT = 760.0, 420.0
 LEFT, RIGHT, TOP, BOTTOM = 58.0, 530.0, 34.0, 372.0
 NAME = 22  # characters of a name on the right
-STEP = 13.0  # systems of nearly equal rate are set this far apart
+STEP = 11.0  # systems of nearly equal rate are set this far apart
 REACH = 0.4  # a reference at most this share of the systems' span away still gets its line
 EXPLAINED = (
     "Points: mean over the utterances at the bit rate (nominal, or measured where a coder has no codebooks); bars: "
@@ -86,7 +86,7 @@ def _panel(
     y, near = _quality_scale(points, references, key)
     heading = f"{style.heading} {style.arrow}".strip()
     shifts = _side_by_side([x(record["kbps"]) for record in points])
-    axis = "bit rate (kbit/s)" + ("; nearly equal ones moved apart" if any(shifts) else "")
+    axis = "bit rate (kbit/s)" + ("; filled points of nearly equal rate moved apart" if any(shifts) else "")
     parts = [left_axis(y, LEFT, RIGHT, heading), bottom_axis(x, TOP, BOTTOM, axis)]
     parts += _references(references, near, y, style, systems)
     parts += _joins(points, [x(record["kbps"]) + shift for record, shift in zip(points, shifts, strict=True)], y, key)
@@ -159,8 +159,8 @@ def _point(
     if math.isfinite(low) and math.isfinite(high):
         parts.append(line(across, y(low), across, y(high), class_=f"bar {look.color}"))
     if coded > 0:  # 0: a collapsed codebook, which has no place on the axis
-        parts.append(line(x(coded) + shift, down, across, down, class_=f"thin {look.color}"))
-        parts.append(marker(look.shape, x(coded) + shift, down, 5, class_=f"point hollow {look.color}"))
+        parts.append(line(x(coded), down, across, down, class_=f"thin {look.color}"))
+        parts.append(marker(look.shape, x(coded), down, 5, class_=f"point hollow {look.color}"))
     parts.append(marker(look.shape, across, down, 6.5, class_=f"point {look.color}"))
     tip = [
         isolated(record["system"]),

@@ -47,7 +47,11 @@ def usage_chart(codes: pd.DataFrame, systems: pd.DataFrame) -> Chart:
         else:
             panels.append(_bars(identity, str(name), counts))
     if not panels:
-        return Chart("usage", title, missing="no codes were counted, or their counts were not kept")
+        return Chart(
+            "usage",
+            title,
+            missing="no codes were counted, or not kept here (trials of a sweep keep theirs)",
+        )
     explained = (
         "Bars: share of each code or of equally many neighbouring ranks, most frequent first; line: uniform use."
     )

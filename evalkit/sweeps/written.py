@@ -193,7 +193,9 @@ def _matched(matched: pd.DataFrame, title: str) -> WrittenTable:
         WrittenColumn("p (Holm)", True), WrittenColumn("Verdict"), WrittenColumn("Note"),
     )  # fmt: skip
     lines = []
-    for row in matched.to_dict("records"):
+    # Of curves only what could be compared: with one rate a series, nothing can, and every line would say so.
+    told = matched[matched["difference"].notna() | (matched["measure"] == "difference")]
+    for row in told.to_dict("records"):
         style = metric_format(row["metric"])
         where, show = matched_place(row, row["measure"], style)
         lines.append((
