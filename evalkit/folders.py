@@ -194,9 +194,8 @@ def score_folders(pairing: Pairing, evaluation: Evaluation, console: Console, sc
         for system in todo:
             records = evaluate(evaluation, store, system, scorer, console)
             done.append(scored_system(evaluation, system, records, None, None))
-        result = write_outputs(evaluation, store, done)
         store.write_run(description)
-        return result
+        return write_outputs(evaluation, store, done)
 
 
 def _utterance(name: str, wanted: Wanted) -> Utterance:

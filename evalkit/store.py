@@ -119,6 +119,7 @@ class RunStore:
             self._lock.close()
             raise RunInUse(f"{folder} is in use by another run; wait for it or choose another --out") from error
         self._journal = folder / "journal.jsonl"
+        self._description: dict[str, Any] | None = None
         self._records: dict[tuple[str, str, str], UtteranceRecord] = {}
         self._speeds: dict[tuple[str, str], dict[str, Any]] = {}
         try:
@@ -168,6 +169,7 @@ class RunStore:
     def write_run(self, description: dict[str, Any]) -> None:
         """Write run.json, with the time (UTC) at which the last record was made or the rows were last changed."""
         last = datetime.fromtimestamp(self._journal.stat().st_mtime, UTC).isoformat(timespec="seconds")
+        self._description = description
         values = {"schema_version": SCHEMA_VERSION, "finished": last, **description}
         text = json.dumps(values, indent=2, ensure_ascii=False)
         write_atomically(self.folder / "run.json", text + "\n")
@@ -177,9 +179,12 @@ class RunStore:
         path = self.folder / f"{name}.parquet"
         part = path.with_suffix(".part")
         frame.to_parquet(part, index=False)
-        if path.is_file() and path.read_bytes() != part.read_bytes():
-            os.utime(self._journal)  # records of an earlier call, shown again, are another result now
+        changed = path.is_file() and path.read_bytes() != part.read_bytes()
         os.replace(part, path)
+        if changed:  # perhaps to records of an earlier call: another result, of now
+            os.utime(self._journal)
+            if self._description is not None:
+                self.write_run(self._description)
         return path
 
     def _write(self, *entries: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ import pytest
 from evalkit.history import archive, publication
 from evalkit.history.archive import read_history
 from evalkit.history.changes import find_steps
+from evalkit.history.content import Site
 from evalkit.history.migrations import MIGRATIONS, HistoryError, Stored, migrate
 from evalkit.history.publication import read_publication
 from evalkit.history.publish import publish
@@ -253,3 +254,17 @@ def test_a_committed_result_is_shown_once():
     names = [publication.name for publication in history.publications]
     assert sorted(names) == ["backbone", "guard", "opus", "q2d2-ablation", "q2d2-table", "tiny"]
     assert history.damaged == ()
+
+
+def test_runs_of_one_day_are_told_apart_by_their_time(store, tmp_path):
+    publish(small_run(tmp_path / "noon", day=1, finished="2026-01-02T12:00:00+00:00"), store)
+    folders = small_run(tmp_path / "folders", day=9, name="mine")
+    path = folders / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"folders": {"rhombic": "decoded"}}))
+    publish(folders, store)
+    history = read_history(store)
+    site = Site(history, history.rows(), [], {}, frozenset())
+    labels = [site.label(position) for position in range(len(history.publications))]
+    assert labels[0] == "2026-01-01 abc0000"
+    assert [label[:19] for label in labels[1:3]] == ["2026-01-02 00:00:00", "2026-01-02 12:00:00"]
+    assert labels[-1] == "2026-01-10", "evalkit's version is not the codec's"

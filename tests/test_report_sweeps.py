@@ -88,6 +88,18 @@ def test_names_are_text(tmp_path):
         assert any("&lt;img" in cell for row in rows(page, identity) for cell in row), identity
 
 
+def test_curves_that_could_not_be_compared_are_counted_not_listed(tmp_path):
+    folder = copied(tmp_path)
+    path = folder / "tables" / "matched.csv"
+    frame = pd.read_csv(path)
+    curves = frame["measure"] != "difference"
+    frame.loc[curves, ["difference", "low", "high", "p", "p_holm"]] = float("nan")
+    frame.to_csv(path, index=False)
+    page = report_page([load_run(folder)], 0)
+    assert len(rows(page, "matched-0")) == 1 + (~curves).sum()
+    assert f"{curves.sum():,} comparisons of curves that were not possible are left out" in Page(page).text
+
+
 def test_tables_not_written_yet_are_told_with_the_command(tmp_path):
     folder = copied(tmp_path)
     shutil.rmtree(folder / "tables")

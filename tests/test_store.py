@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -204,6 +205,22 @@ class TestLock:
         (tmp_path / "file").write_text("")
         with pytest.raises(NotADirectoryError):
             RunStore(tmp_path / "file" / "run")
+
+
+def test_rows_that_change_without_a_new_record_are_of_now(tmp_path: Path) -> None:
+    def told() -> tuple[str, int]:
+        values = json.loads((tmp_path / "run.json").read_text())
+        return values["finished"][:4], values["seed"]
+
+    with RunStore(tmp_path) as store:
+        os.utime(tmp_path / "journal.jsonl", (0, 0))
+        store.write_run({"seed": 7})
+        for _ in range(2):
+            store.write_frame(pd.DataFrame({"value": [1.0]}), "utterances")
+            assert told() == ("1970", 7), "the same rows are as old as they were"
+        store.write_frame(pd.DataFrame({"value": [2.0]}), "utterances")
+        year, seed = told()
+        assert (year != "1970", seed) == (True, 7)
 
 
 def test_frames_and_description_are_replaced_whole(tmp_path: Path) -> None:

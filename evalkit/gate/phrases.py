@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from evalkit.gate.verdict import Comparison
 from evalkit.tables import metric_format
+from evalkit.tables.cells import MISSING, format_number, probability, signed
 
 OUTCOMES = {
     "regression": "worse",
@@ -17,7 +18,6 @@ OUTCOMES = {
     "unavailable": "unavailable",
 }
 MARKS = {"regression": "▼", "improvement": "▲", "moved": "△"}
-MISSING = "-"
 
 
 def decimals(one: Comparison) -> int:
@@ -25,18 +25,15 @@ def decimals(one: Comparison) -> int:
     return metric_format(one.metric).decimals + 1
 
 
-def shown(value: float | None, digits: int, signed: bool = False) -> str:
+def shown(value: float | None, digits: int, with_sign: bool = False) -> str:
     """A number with `digits` decimals, no negative zero; "-" where there is none."""
     if value is None:
         return MISSING
-    text = f"{value:,.{digits}f}"
-    if float(text.replace(",", "")) == 0:
-        return text.removeprefix("-")
-    return f"+{text}" if signed and value > 0 else text
+    return signed(value, digits) if with_sign else format_number(value, digits)
 
 
 def shown_p(p: float | None) -> str:
-    return MISSING if p is None else "<0.001" if p < 0.001 else f"{p:.3f}"
+    return MISSING if p is None else probability(p)
 
 
 def interval(one: Comparison) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -129,17 +128,6 @@ def number_cell(row: Row) -> BoardCell:
         ends = [format_number(row[end], style.decimals + 1) for end in ("low", "high")]
         hint = f"95 % interval {ends[0]} to {ends[1]}, {hint}"
     return BoardCell(format_number(row["mean"], style.decimals), row["mean"], spread, hint)
-
-
-def signed_number(value: float, decimals: int) -> str:
-    """A difference: with its sign, where it is not 0 as printed; "-" for NaN."""
-    text = format_number(value, decimals)
-    return f"+{text}" if value > 0 and text.strip("0.,") else text
-
-
-def format_p(p: float) -> str:
-    """p as the tables of runs print it; "" for NaN."""
-    return "" if math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _newest(runs: Mapping[int, list[Row]]) -> list[Row]:

@@ -8,9 +8,9 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from evalkit.history.boards import format_p, number_cell, number_format, signed_number
+from evalkit.history.boards import number_cell, number_format
 from evalkit.history.timeline import Timeline, TimePoint
-from evalkit.tables.cells import MARKS, format_number
+from evalkit.tables.cells import MARKS, format_number, probability, signed
 
 WIDTH, HEIGHT = 440, 190
 LEFT, RIGHT, TOP, BOTTOM = 58, 14, 18, 30
@@ -69,13 +69,13 @@ def change_text(point: TimePoint) -> str:
     if math.isnan(change["difference"]):
         return "no utterance was scored both times"
     decimals = style.decimals + 1
-    signed = signed_number(change["difference"], decimals)
+    number = signed(change["difference"], decimals)
     ends = "" if math.isnan(change["low"]) else " [{}, {}]".format(
-        *(signed_number(change[end], decimals) for end in ("low", "high"))
+        *(signed(change[end], decimals) for end in ("low", "high"))
     )  # fmt: skip
     verdict = change["verdict"] or ("equal" if is_equal(change) else "no difference found")
-    p_holm = "" if math.isnan(change["p_holm"]) else f", corrected p {format_p(change['p_holm'])}"
-    return f"{verdict}: {signed}{ends}, n {change['n']:,}{p_holm}"
+    p_holm = "" if math.isnan(change["p_holm"]) else f", corrected p {probability(change['p_holm'])}"
+    return f"{verdict}: {number}{ends}, n {change['n']:,}{p_holm}"
 
 
 def is_equal(change: Mapping[Any, Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC
@@ -10,18 +11,16 @@ from typing import Any
 from evalkit.history.boards import (
     BoardCell,
     Row,
-    format_p,
     number_cell,
     number_format,
     ordered_columns,
-    signed_number,
 )
 from evalkit.history.changes import out_of_reach
 from evalkit.history.chart import is_equal
 from evalkit.history.content import Link, Site, date, headings
 from evalkit.history.links import report_page, run_page, system_page
 from evalkit.history.publication import Publication
-from evalkit.tables.cells import MARKS
+from evalkit.tables.cells import MARKS, probability, signed
 
 MAX_SYSTEMS = 200  # of a run's table
 
@@ -94,7 +93,7 @@ def change_rows(site: Site, position: int) -> list[dict[str, Any]]:
     for record in site.changes_of.get(position, []):
         style = number_format(record["metric"])
         decimals = style.decimals + 1
-        numbers = {key: signed_number(record[key], decimals) for key in ("difference", "low", "high")}
+        numbers = {key: signed(record[key], decimals) for key in ("difference", "low", "high")}
         found.append(
             {
                 "system": record["system"],
@@ -105,7 +104,7 @@ def change_rows(site: Site, position: int) -> list[dict[str, Any]]:
                 "difference": numbers["difference"],
                 "value": record["difference"],
                 "interval": f"[{numbers['low']}, {numbers['high']}]" if record["low"] == record["low"] else "",
-                "p": format_p(record["p_holm"]),
+                "p": "" if math.isnan(record["p_holm"]) else probability(record["p_holm"]),
                 "p_value": record["p_holm"],
                 "n": record["n"],
                 "before": site.label(site.position_of[record["predecessor"]]),

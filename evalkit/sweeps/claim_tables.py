@@ -11,9 +11,9 @@ import pandas as pd
 from evalkit.papers.claims import QUANTITIES, Claims
 from evalkit.sweeps.claims import ClaimVerdict
 from evalkit.sweeps.equal_rate import SAME_RATE
-from evalkit.sweeps.tables import interval, markdown_list, probability, signed
+from evalkit.sweeps.tables import interval, markdown_list
 from evalkit.tables import metric_format
-from evalkit.tables.cells import MISSING
+from evalkit.tables.cells import MISSING, probability, signed
 from evalkit.tables.markup import escape_markdown, markdown_table
 from evalkit.tables.paired import ALPHA
 

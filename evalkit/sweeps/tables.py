@@ -11,7 +11,7 @@ import pandas as pd
 from evalkit.sweeps.equal_rate import SAME_RATE
 from evalkit.sweeps.results import FRAMES_PER_CODE
 from evalkit.tables import MetricFormat, metric_format
-from evalkit.tables.cells import MARKS, METRICS_PER_BLOCK, MISSING, format_number, mark_legend
+from evalkit.tables.cells import MARKS, METRICS_PER_BLOCK, MISSING, format_number, mark_legend, probability, signed
 from evalkit.tables.markup import (
     PACKAGES,
     escape_latex,
@@ -123,20 +123,9 @@ def markdown_list(notes: Sequence[str]) -> str:
     return "\n".join(f"- {escape_markdown(note)}" for note in notes)
 
 
-def signed(value: float, decimals: int) -> str:
-    """A difference with its sign; "-" for NaN."""
-    text = format_number(value, decimals)
-    return f"+{text}" if value > 0 and float(text.replace(",", "")) != 0 else text
-
-
 def interval(low: float, high: float, show: Callable[[float], str]) -> str:
     """Its ends in brackets; "-" where there is none."""
     return MISSING if math.isnan(low) else f"[{show(low)}, {show(high)}]"
-
-
-def probability(p: float) -> str:
-    """p with three decimals; "-" for NaN."""
-    return MISSING if math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def metric_cell(row: dict[Any, Any], metric: str, usual: int) -> str:

@@ -20,12 +20,10 @@ from evalkit.sweeps.tables import (
     matched_notes,
     matched_place,
     metric_cell,
-    probability,
-    signed,
     usual_count,
 )
 from evalkit.tables import metric_format
-from evalkit.tables.cells import MARKS, MISSING, format_number
+from evalkit.tables.cells import MARKS, MISSING, format_number, probability, signed
 
 TABLES = ("configurations", "matched", "claims")
 WHAT = {"mean difference": "mean along the rates", "rate difference": "bits at equal quality"}
@@ -213,7 +211,12 @@ def _matched(matched: pd.DataFrame, title: str) -> WrittenTable:
     def texts() -> dict[str, str]:
         return {"Markdown": matched_markdown(matched, f"{title}: at equal rate", []), "CSV": _csv(matched)}
 
-    return WrittenTable("matched", heading, tuple(matched_notes(matched)), columns, tuple(lines), texts)
+    notes = matched_notes(matched)
+    if left_out := len(matched) - len(told):
+        notes.append(
+            f"{left_out:,} comparisons of curves that were not possible are left out; the CSV has the reasons."
+        )
+    return WrittenTable("matched", heading, tuple(notes), columns, tuple(lines), texts)
 
 
 def _difference(row: dict[Any, Any], show: Callable[[float], str]) -> tuple[WrittenCell, WrittenCell, WrittenCell]:

@@ -137,6 +137,17 @@ def format_number(value: float, decimals: int) -> str:
     return text.removeprefix("-") if float(text.replace(",", "")) == 0 else text
 
 
+def signed(value: float, decimals: int) -> str:
+    """A difference with its sign; "-" for NaN."""
+    text = format_number(value, decimals)
+    return f"+{text}" if value > 0 and float(text.replace(",", "")) != 0 else text
+
+
+def probability(p: float) -> str:
+    """p with three decimals; "-" for NaN."""
+    return MISSING if math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def cells(summary: pd.DataFrame, shown: Sequence[Column]) -> list[list[Cell]]:
     """Printed cells, one list a row of `summary`, one cell a column of `shown`.
 

@@ -11,7 +11,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from evalkit.tables.cells import MARKS, MISSING, format_number, mark_legend
+from evalkit.tables.cells import MARKS, MISSING, format_number, mark_legend, probability, signed
 from evalkit.tables.markup import (
     PACKAGES,
     escape_latex,
@@ -102,8 +102,8 @@ def render_differences(differences: pd.DataFrame, width: int = 100) -> Table:
                 Text(name if position == 0 else ""),
                 Text(str(row["system"]), style=found),
                 Text(number, style=found),
-                Text(_probability(row["p_holm"])),
-                Text(_signed(row["effect_dz"], 2)),
+                Text(probability(row["p_holm"])),
+                Text(signed(row["effect_dz"], 2)),
                 end_section=position == len(rows) - 1,
             )
     outer.add_row(table)
@@ -134,32 +134,23 @@ def difference_texts(row: Mapping[Any, Any], style: MetricFormat) -> list[str]:
     """A row of the differences as printed, in the order of HEAD."""
     decimals = style.decimals + 1
     interval = (
-        MISSING if math.isnan(row["low"]) else f"[{_signed(row['low'], decimals)}, {_signed(row['high'], decimals)}]"
+        MISSING if math.isnan(row["low"]) else f"[{signed(row['low'], decimals)}, {signed(row['high'], decimals)}]"
     )
     return [
         str(row["system"]),
         f"{row['n']:,}",
         f"{row['units']:,}",
-        _signed(row["difference"], decimals),
+        signed(row["difference"], decimals),
         interval,
-        _probability(row["p"]),
-        _probability(row["p_holm"]),
-        _signed(row["effect_dz"], 2),
-        _signed(row["effect_rank"], 2),
+        probability(row["p"]),
+        probability(row["p_holm"]),
+        signed(row["effect_dz"], 2),
+        signed(row["effect_rank"], 2),
         f"{MARKS[row['verdict']]} {row['verdict']}" if row["verdict"] else "",
     ]
 
 
 def _difference(row: dict[Any, Any], style: MetricFormat) -> str:
     decimals = style.decimals + 1  # differences are smaller than what they are between
-    number = _signed(row["difference"], decimals)
+    number = signed(row["difference"], decimals)
     return number if math.isnan(row["low"]) else f"{number} ± {format_number((row['high'] - row['low']) / 2, decimals)}"
-
-
-def _signed(value: float, decimals: int) -> str:
-    text = format_number(value, decimals)
-    return f"+{text}" if value > 0 and float(text.replace(",", "")) != 0 else text
-
-
-def _probability(p: float) -> str:
-    return MISSING if math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"

@@ -16,9 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from evalkit.plots.figures import NothingToDraw, legend_columns, looks, save, styled
-from evalkit.sweeps.tables import interval, markdown_list, probability, signed
+from evalkit.sweeps.tables import interval, markdown_list
 from evalkit.tables import metric_format
-from evalkit.tables.cells import MISSING
+from evalkit.tables.cells import MISSING, probability, signed
 from evalkit.tables.markup import escape_markdown, markdown_table
 from q2d2.files import write_atomically
 
