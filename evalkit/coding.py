@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from evalkit.file_jobs import Job, JobError, Work, ahead
 from q2d2.audio import AudioError, read_blocks, read_header
 from q2d2.codec import Codec
 from q2d2.codec.chunks import ENCODE_SECONDS, Chunking, codec_device, decode_blocks, encode_blocks
-from q2d2.files import file_sha256
+from q2d2.files import file_sha256, whole
 from q2d2.resampling import RateError, check_rates, resample_blocks, resampled_length
 from q2d2.tokens import CodecIdentity, Source, TokenError, Tokens, check_codec, load_tokens, save_tokens
 
@@ -224,14 +223,12 @@ class Decoding:
     def _write(self, target: Path, tokens: Tokens, blocks: Iterable[Tensor], advance: Callable[[float], None]) -> None:
         """Write audio (samples,) that arrives in blocks; whole or not at all."""
         rate, length = self._format(tokens)
-        part = target.with_name(target.name + ".part")
         subtype, kind = SUBTYPES[target.suffix], target.suffix[1:].upper()
         left = length
-        with soundfile.SoundFile(part, "w", rate, 1, subtype, format=kind) as file:
+        with whole(target) as part, soundfile.SoundFile(part, "w", rate, 1, subtype, format=kind) as file:
             file.comment = self._comment(tokens)
             for block in resample_blocks(blocks, tokens.sample_rate, rate):
                 samples = block[:left].cpu().numpy()  # the codec's rate may hold a little more than the original had
                 file.write(samples.clip(-1, 1) if subtype == "PCM_16" else samples.astype(np.float32))
                 left -= len(samples)
                 advance(len(samples) / rate)
-        os.replace(part, target)

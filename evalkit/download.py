@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from q2d2.errors import UserError
+from q2d2.files import open_own
 
 # Called with (what is being done, bytes done, bytes in all or None).
 Progress = Callable[[str, int, int | None], None]
@@ -157,7 +158,7 @@ def _attempt(url: str, partial: Path, progress: Progress | None) -> None:
             have = 0
         length = response.headers.get("Content-Length")
         total = have + int(length) if length is not None else None
-        with partial.open("ab" if have else "wb") as file:
+        with open_own(partial, "ab" if have else "wb") as file:
             while chunk := response.read(_CHUNK):
                 file.write(chunk)
                 if progress is not None:

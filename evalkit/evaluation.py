@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,6 +13,7 @@ from typing import Any
 
 import soundfile
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from evalkit.datasets import Utterance
@@ -27,7 +27,7 @@ from evalkit.systems import System, UnavailableSystem
 from evalkit.tables.published import Counterpart
 from q2d2.audio import AudioError, read_audio, read_header
 from q2d2.errors import UserError
-from q2d2.files import file_sha256
+from q2d2.files import file_sha256, whole
 
 
 class MissingMetric(UserError, RuntimeError):
@@ -122,6 +122,12 @@ class Evaluation:
                 yield Score(name, None, "unavailable", self.unavailable[name], 0.0)
             else:
                 yield kept[name]
+
+
+def report_damage(store: RunStore, console: Console) -> None:
+    """Print what a user should know of a damaged journal."""
+    if store.damage:
+        console.print(f"[yellow]warning:[/] {escape(store.damage)}", highlight=False, soft_wrap=True)
 
 
 def evaluate(
@@ -219,9 +225,8 @@ def _keep_examples(evaluation: Evaluation, system: System, keys: Mapping[str, st
         with soundfile.SoundFile(coded, "w", made.sample_rate, 1, "PCM_16", format="FLAC") as file:
             file.comment = keys[utterance.id]
             file.write(made.audio.clip(-1, 1))
-        part = path.with_name(path.name + ".part")
-        part.write_bytes(coded.getbuffer())
-        os.replace(part, path)
+        with whole(path) as part:
+            part.write_bytes(coded.getbuffer())
 
 
 def _comment(path: Path) -> str:

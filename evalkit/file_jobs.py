@@ -12,6 +12,7 @@ from typing import Generic, Protocol, TypeVar
 import torch
 
 from q2d2.errors import UserError
+from q2d2.files import remove_leftovers
 
 T = TypeVar("T")
 
@@ -169,6 +170,8 @@ class FileJobs(Generic[T]):
             JobError: the device has too little memory for a batch.
             OSError: a file cannot be written, for instance on a full disk; what is done is kept.
         """
+        for folder in {job.target.parent for job in jobs}:
+            remove_leftovers(folder)
         works = self._plan(jobs)
         self.progress.start(sum(work.seconds for work in works), len(works))
         begun = time.perf_counter()

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from evalkit.datasets import Utterance
-from evalkit.evaluation import Evaluation, evaluate, file_digest
+from evalkit.evaluation import Evaluation, evaluate, file_digest, report_damage
 from evalkit.outputs import RunResult, scored_system, write_outputs
 from evalkit.pairing import (
     PairingError,
@@ -184,6 +184,7 @@ def score_folders(pairing: Pairing, evaluation: Evaluation, console: Console, sc
         StoreError, OSError: what was computed before is kept.
     """
     with RunStore(evaluation.folder) as store:
+        report_damage(store, console)
         unpaired = {str(folder): [str(path) for path in paths] for folder, paths in pairing.unpaired.items()}
         systems = {system.name: str(system.folder) for system in pairing.systems}
         named = {"originals": str(pairing.folder), "folders": systems, "unpaired": unpaired}

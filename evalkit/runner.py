@@ -13,7 +13,7 @@ from rich.console import Console
 from baselines.codecs import CodecError, build_codec
 from baselines.codecs.weights import WeightsDamaged
 from evalkit.datasets import Utterance
-from evalkit.evaluation import Evaluation, digest, evaluate
+from evalkit.evaluation import Evaluation, digest, evaluate, report_damage
 from evalkit.folders import FolderSystem
 from evalkit.outputs import RunResult, ScoredSystem, scored_system, write_outputs
 from evalkit.plan import Plan
@@ -49,6 +49,7 @@ def run(
         TrainingError, StoreError, CheckpointError, OSError: what was computed before is kept.
     """
     with RunStore(plan.folder) as store:
+        report_damage(store, console)
         systems = (*anchors(plan.test_rate), *plan.systems)
         done = score_systems(plan, store, systems, console, device, scorer, tracking=tracking)
         return write_outputs(plan.evaluation, store, done)

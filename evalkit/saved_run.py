@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from evalkit.frames import read_parquet
 from evalkit.store import SCHEMA_VERSION, SIGNAL_COLUMNS, example_path
 from evalkit.sweeps.results import CODE_USE, seen_enough
 from evalkit.tables import compare_with_baseline, summarize
@@ -170,7 +171,7 @@ def _read_description(path: Path) -> dict[str, Any]:
 
 def _read_frame(path: Path) -> pd.DataFrame:
     try:
-        return pd.read_parquet(path)
+        return read_parquet(path)
     except FileNotFoundError as error:
         raise RunError(
             f"{path.parent} holds no finished run: {path.name} is missing; run the same command again to go on with it"

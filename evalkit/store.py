@@ -1,17 +1,20 @@
 """A run's folder: rows appended while the run goes on, and what is made of them at the end.
 
 While a run goes on, each scored utterance is one line of journal.jsonl, on disk before the next one starts. A kill at
-any moment loses at most the utterances in hand; a torn last line is dropped when the journal is opened again.
+any moment loses at most the utterances in hand. A line begins with a digest of its JSON: one that does not fit, torn or
+changed on the disk, is left out when the journal is opened again, and what it held is scored again. Journals of earlier
+versions have lines without digests at their beginning.
 """
 
 from __future__ import annotations
 
 import base64
 import fcntl
+import hashlib
 import json
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,12 +25,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from evalkit.frames import write_parquet
 from evalkit.pair import Score
 from q2d2.errors import UserError
-from q2d2.files import write_atomically
+from q2d2.files import open_own, remove_leftovers, whole, write_atomically
 
 # 2: scores carry the metric's version, rows also the protocol.
 SCHEMA_VERSION = 2
+DIGEST_DIGITS = 16
 UTTERANCE_COLUMNS = (
     "system", "dataset", "utterance", "speaker", "metric", "value", "status", "detail", "seconds",
     "protocol", "version",
@@ -101,9 +106,12 @@ class RunStore:
     Args:
         folder: made if missing.
 
+    Attributes:
+        damaged: how many lines of the journal were damaged and are left out.
+
     Raises:
         RunInUse: another process holds the folder.
-        StoreError: the journal is damaged or of another schema version.
+        StoreError: the journal is of another schema version.
         OSError: the folder cannot be made or written.
     """
 
@@ -112,19 +120,21 @@ class RunStore:
         folder.mkdir(parents=True, exist_ok=True)
         # A record lock, unlike one of flock(2), is not handed on to forked processes: those that read audio ahead
         # outlive a killed run by seconds and would keep the folder locked.
-        self._lock = (folder / ".lock").open("w")
+        self._lock = open_own(folder / ".lock", "w")
         try:
             fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError) as error:
             self._lock.close()
             raise RunInUse(f"{folder} is in use by another run; wait for it or choose another --out") from error
+        self.damaged = 0
         self._journal = folder / "journal.jsonl"
         self._description: dict[str, Any] | None = None
         self._records: dict[tuple[str, str, str], UtteranceRecord] = {}
         self._speeds: dict[tuple[str, str], dict[str, Any]] = {}
         try:
+            remove_leftovers(folder)
             self._read_journal()
-            self._file = self._journal.open("a", encoding="utf-8")
+            self._file = open_own(self._journal, "ab", buffering=0)
         except BaseException:
             self._lock.close()
             raise
@@ -139,6 +149,14 @@ class RunStore:
             self._file.close()
         finally:
             self._lock.close()
+
+    @property
+    def damage(self) -> str:
+        """What a user should know of a damaged journal; empty where it is whole."""
+        if not self.damaged:
+            return ""
+        lines = "1 line was" if self.damaged == 1 else f"{self.damaged} lines were"
+        return f"{self._journal}: {lines} damaged on the disk; what is missing is scored again"
 
     def record(self, system: str, key: str, utterance: str) -> UtteranceRecord | None:
         """The record of an utterance, if there is one with this key."""
@@ -177,37 +195,51 @@ class RunStore:
     def write_frame(self, frame: pd.DataFrame, name: str) -> Path:
         """Write a frame as NAME.parquet, whole or not at all."""
         path = self.folder / f"{name}.parquet"
-        part = path.with_suffix(".part")
-        frame.to_parquet(part, index=False)
-        changed = path.is_file() and path.read_bytes() != part.read_bytes()
-        os.replace(part, path)
-        if changed:  # perhaps to records of an earlier call: another result, of now
+        known = path.is_file()
+        if write_parquet(frame, path) and known:  # perhaps to records of an earlier call: another result, of now
             os.utime(self._journal)
             if self._description is not None:
                 self.write_run(self._description)
         return path
 
     def _write(self, *entries: dict[str, Any]) -> None:
-        self._file.writelines(json.dumps(entry) + "\n" for entry in entries)
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        left = memoryview("".join(map(_line, entries)).encode())
+        try:
+            while left:  # nearly always once: a write stops short where the disk is full
+                left = left[self._file.write(left) :]
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self._journal)) from error
 
     def _read_journal(self) -> None:
-        raw = self._journal.read_bytes() if self._journal.exists() else b""
-        whole = raw[: raw.rfind(b"\n") + 1]
-        if not whole:  # new, or killed within the first line
-            write_atomically(self._journal, json.dumps({"schema_version": SCHEMA_VERSION}) + "\n")
+        open_own(self._journal, "ab").close()  # refuses a link before what it points to is taken for a journal
+        raw = self._journal.read_bytes()
+        lines = raw.split(b"\n")[:-1]
+        if not lines:  # new, or killed within the first line
+            write_atomically(self._journal, _line({"schema_version": SCHEMA_VERSION}))
             return
-        if len(whole) < len(raw):
-            with self._journal.open("r+b") as file:
-                file.truncate(len(whole))
-        for number, line in enumerate(whole.split(b"\n")[:-1], 1):
+        kept = []
+        digested = lines[0][DIGEST_DIGITS : DIGEST_DIGITS + 1] == b" "
+        for number, line in enumerate(lines, 1):
             try:
-                self._take(json.loads(line), number)
-            except (ValueError, KeyError, TypeError, AttributeError, zlib.error) as error:
-                raise StoreError(
-                    f"{self._journal}, line {number} is damaged ({error}); delete that line to score it again"
-                ) from error
+                text = _checked(line, digested)
+                self._take(json.loads(text), number)
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError, zlib.error):
+                continue
+            digested |= text is not line  # lines without a digest are of an earlier version, and come first
+            kept.append(line)
+        self.damaged = len(lines) - len(kept)
+        if self.damaged or not raw.endswith(b"\n"):
+            self._rewrite(kept)
+
+    def _rewrite(self, lines: Sequence[bytes]) -> None:
+        """Keep these lines alone; the journal keeps its time, as no record was made now."""
+        status = self._journal.stat()
+        if not (lines and b'"schema_version"' in lines[0]):  # the first one was damaged
+            lines = [_line({"schema_version": SCHEMA_VERSION}).encode().rstrip(b"\n"), *lines]
+        with whole(self._journal) as part:
+            part.write_bytes(b"".join(line + b"\n" for line in lines))
+        os.utime(self._journal, ns=(status.st_atime_ns, status.st_mtime_ns))
 
     def _take(self, entry: dict[str, Any], number: int) -> None:
         if number == 1 and entry.get("schema_version") != SCHEMA_VERSION:
@@ -224,6 +256,29 @@ class RunStore:
             self._speeds[speed["system"], speed["key"]] = speed["values"]
         elif number > 1:
             raise ValueError("no record")
+
+
+def _line(entry: dict[str, Any]) -> str:
+    text = json.dumps(entry)
+    return f"{_digest(text.encode())} {text}\n"
+
+
+def _checked(line: bytes, digested: bool) -> bytes:
+    """The JSON of a line, which has a digest unless it is of an earlier version (`digested` is False).
+
+    Raises:
+        ValueError: it is not what was written.
+    """
+    if line.startswith(b"{") and not digested:
+        return line
+    digest, _, text = line.partition(b" ")
+    if digest != _digest(text).encode():
+        raise ValueError("the digest is that of another line")
+    return text
+
+
+def _digest(text: bytes) -> str:
+    return hashlib.sha256(text).hexdigest()[:DIGEST_DIGITS]
 
 
 def _record_entry(record: UtteranceRecord) -> dict[str, Any]:

@@ -16,9 +16,9 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-import os
 import re
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from q2d2 import __version__
 from q2d2.bottleneck import BOTTLENECKS, Bottleneck, build_bottleneck
 from q2d2.codec import Codec, CodecConfig
 from q2d2.errors import UserError
-from q2d2.files import file_sha256, write_atomically
+from q2d2.files import file_sha256, whole, write_atomically
 
 FORMAT = 1
 WEIGHTS, CONFIG = "codec.safetensors", "codec.json"
@@ -84,11 +84,10 @@ def save_codec(
     }
     if not replace:
         require_same(folder, described)
-    for name, content in contents.items():
-        (folder / (name + ".part")).write_bytes(content)
-    (folder / CONFIG).unlink(missing_ok=True)  # that of an older checkpoint
-    for name in contents:
-        os.replace(folder / (name + ".part"), folder / name)
+    with ExitStack() as parts:  # all are written before the first one takes its place
+        for name, content in contents.items():
+            parts.enter_context(whole(folder / name)).write_bytes(content)
+        (folder / CONFIG).unlink(missing_ok=True)  # that of an older checkpoint
     write_atomically(folder / CONFIG, json.dumps(described, indent=2) + "\n")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import io
 import pickle
 import re
 import zipfile
@@ -26,6 +26,7 @@ from q2d2.checkpoints import (
     write_atomically,
 )
 from q2d2.codec import Codec
+from q2d2.files import whole
 from q2d2.published import CheckpointMismatch, export_state, is_of_training, load_published, published_shapes
 from q2d2.published_config import PublishedConfig, PublishedConfigError, published_config, read_published_config
 
@@ -135,9 +136,10 @@ def export_checkpoint(source: str | Path, file: Path, config: Path | None = None
     state = export_state(codec, unused)
     for path in (file, config):
         path.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(file.name + ".part")
-    torch.save({"state_dict": state}, part)
-    os.replace(part, file)
+    contents = io.BytesIO()  # torch's own writer hides a full disk behind an error of its own
+    torch.save({"state_dict": state}, contents)
+    with whole(file) as part:
+        part.write_bytes(contents.getbuffer())
     write_atomically(config, described.to_yaml())
     return Exported(file, config, file_sha256(file), len(state), unused is not None)
 

@@ -20,7 +20,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import zipfile
 import zlib
 from dataclasses import asdict, dataclass
@@ -36,6 +35,7 @@ from torch import Tensor
 from q2d2.checkpoints import find_checkpoint, read_description
 from q2d2.codec import Codec
 from q2d2.errors import UserError
+from q2d2.files import whole
 
 FORMAT = 1
 SUFFIXES = (".safetensors", ".npz")
@@ -181,14 +181,12 @@ def save_tokens(path: Path, tokens: Tokens) -> None:
     """
     _check_suffix(path)
     described = _describe(tokens) | {"sha256": tokens.sha256}
-    part = path.with_name(path.name + ".part")
     codes = tokens.codes.contiguous()
-    with part.open("wb") as file:
+    with whole(path) as part, part.open("wb") as file:
         if path.suffix == ".npz":
             np.savez_compressed(file, codes=codes.numpy(), metadata=np.array(json.dumps(described)))
         else:
             file.write(save({"codes": codes}, {key: _to_text(value) for key, value in described.items()}))
-    os.replace(part, path)
 
 
 def load_tokens(path: Path) -> Tokens:

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from evalkit.frames import read_parquet, write_parquet
 from evalkit.pair import Score
 from evalkit.store import RunStore, StoreError, UtteranceRecord
 
@@ -136,16 +137,66 @@ class TestDamage:
         with RunStore(tmp_path) as store:
             assert same(store.record("vq", "k", "u1"), record())
 
-    @pytest.mark.parametrize("line", ["{", "[]", '{"utterance_record": {}}', '{"utterance_record": 3}', "\x00" * 9])
-    def test_damaged_line_is_named(self, tmp_path: Path, line: str) -> None:
+    @pytest.mark.parametrize(
+        "line", ["{", "[]", '{"utterance_record": {}}', '{"utterance_record": 3}', "\x00" * 9, "[" * 9999]
+    )
+    def test_damaged_line_is_left_out_once(self, tmp_path: Path, line: str) -> None:
         with RunStore(tmp_path) as store:
             store.append(record())
-        with (tmp_path / "journal.jsonl").open("a") as file:
+        journal = tmp_path / "journal.jsonl"
+        whole = journal.read_bytes()
+        with journal.open("a") as file:
             file.write(line + "\n")
-        with pytest.raises(StoreError, match=r"journal\.jsonl, line 3 is damaged"):
-            RunStore(tmp_path)
-        with pytest.raises(StoreError, match="line 3"):  # and the folder is free again
-            RunStore(tmp_path)
+        os.utime(journal, (7, 7))
+        with RunStore(tmp_path) as store:
+            assert store.damage == f"{journal}: 1 line was damaged on the disk; what is missing is scored again"
+            assert same(store.record("vq", "k", "u1"), record())
+        assert journal.read_bytes() == whole
+        assert journal.stat().st_mtime == 7
+        with RunStore(tmp_path) as store:
+            assert store.damage == ""
+
+    def test_no_flipped_bit_changes_a_record(self, tmp_path: Path) -> None:
+        written = {name: record(name) for name in ("u1", "u2", "u3")}
+        with RunStore(tmp_path) as store:
+            for each in written.values():
+                store.append(each)
+            store.append_speed("vq", "k", {"rtf_encode": 0.1})
+        journal = tmp_path / "journal.jsonl"
+        whole = journal.read_bytes()
+        places = np.random.default_rng(0).integers(0, 8 * len(whole), 150)
+        for place in [*places.tolist(), *range(8 * 40)]:  # the first line as well
+            damaged = bytearray(whole)
+            damaged[place // 8] ^= 1 << place % 8
+            journal.write_bytes(damaged)
+            with RunStore(tmp_path) as store:
+                found = {name: store.record("vq", "k", name) for name in written}
+                assert sum(each is None for each in found.values()) <= 2, "two where their lines were joined"
+                assert all(each is None or same(each, written[name]) for name, each in found.items())
+                assert store.speed("vq", "k") in (None, {"rtf_encode": 0.1})
+                assert len(store._records) + sum(each is None for each in found.values()) == 3
+
+    def test_journal_of_an_earlier_version_is_read_and_continued(self, tmp_path: Path) -> None:
+        journal = tmp_path / "journal.jsonl"
+        old = [{"schema_version": 2}, {"utterance_record": record("u1").to_json()}]
+        journal.write_text("".join(json.dumps(entry) + "\n" for entry in old))
+        with RunStore(tmp_path) as store:
+            assert same(store.record("vq", "k", "u1"), record("u1"))
+            store.append(record("u2"))
+        with journal.open("a") as file:  # what no version writes: a digest was lost
+            file.write(json.dumps({"utterance_record": record("u3").to_json()}) + "\n")
+        with RunStore(tmp_path) as store:
+            assert store.damaged == 1
+            assert [store.record("vq", "k", name) is not None for name in ("u1", "u2", "u3")] == [True, True, False]
+
+    def test_damaged_page_of_a_frame_is_an_error(self, tmp_path: Path) -> None:
+        path = tmp_path / "frame.parquet"
+        write_parquet(pd.DataFrame({"value": np.random.default_rng(0).normal(size=1000)}), path)
+        raw = bytearray(path.read_bytes())
+        raw[len(raw) // 2] ^= 1
+        path.write_bytes(raw)
+        with pytest.raises(OSError, match="could not verify page integrity"):
+            read_parquet(path)
 
     def test_another_schema_version_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "journal.jsonl").write_text('{"schema_version": 99}\n')
@@ -162,7 +213,7 @@ class TestDamage:
                     store.append(record(f"u{kept}"))
                     kept += 1
 
-        with full_disk(20_000), pytest.raises(OSError, match=r"File too large"):
+        with full_disk(20_000), pytest.raises(OSError, match=r"File too large.*journal\.jsonl"):
             fill()
         assert kept > 3
         with RunStore(tmp_path) as store:
@@ -171,6 +222,30 @@ class TestDamage:
             store.append(record(f"u{kept}"))
         with RunStore(tmp_path) as store:
             assert same(store.record("vq", "k", f"u{kept}"), record(f"u{kept}"))
+
+
+@pytest.mark.parametrize("name", [".lock", "journal.jsonl"])
+def test_planted_link_is_refused(tmp_path: Path, name: str) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).symlink_to(victim)
+    with pytest.raises(OSError, match=f"symbolic link.*{name}"):
+        RunStore(tmp_path / "run")
+    assert victim.read_text() == "precious"
+
+
+@pytest.mark.parametrize("name", ["run.json", "utterances.parquet"])
+def test_planted_link_is_replaced(tmp_path: Path, name: str) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).symlink_to(victim)
+    with RunStore(tmp_path / "run") as store:
+        store.write_run({"seed": 1})
+        store.write_frame(pd.DataFrame({"value": [1.0]}), "utterances")
+    assert victim.read_text() == "precious"
+    assert not (tmp_path / "run" / name).is_symlink()
 
 
 class TestLock:
@@ -233,4 +308,4 @@ def test_frames_and_description_are_replaced_whole(tmp_path: Path) -> None:
     last = datetime.fromisoformat(written.pop("finished")).timestamp()
     assert last == int((tmp_path / "journal.jsonl").stat().st_mtime)
     assert written == {"schema_version": 2, "seed": 2, "text": "ü"}
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob(".*.part"))

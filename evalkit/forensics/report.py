@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evalkit.forensics.trap import Figure, Trap
+from q2d2.files import write_atomically
 
 SCHEMA_VERSION = 1
 WIDTH = 150
@@ -58,4 +59,4 @@ def write_json(path: Path, traps: Sequence[Trap], hardware: dict[str, Any]) -> N
         OSError: it cannot be written.
     """
     report = {"schema_version": SCHEMA_VERSION, "hardware": hardware, "traps": [trap.to_json() for trap in traps]}
-    path.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_atomically(path, json.dumps(report, indent=2, ensure_ascii=False) + "\n")

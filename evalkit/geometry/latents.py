@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 from torch import Tensor
 
 from evalkit.datasets.corpus import find_audio
@@ -17,6 +17,7 @@ from q2d2.audio import read_blocks, read_header
 from q2d2.checkpoints import load_codec
 from q2d2.codec import Codec
 from q2d2.errors import UserError
+from q2d2.files import whole
 from q2d2.quantizer import Q2D2, SPAN_MARGIN
 from q2d2.resampling import resample_blocks
 from q2d2.tokens import identify_codec
@@ -108,7 +109,8 @@ def record_latents(
     target.parent.mkdir(parents=True, exist_ok=True)
     spec = codec.bottleneck.spec
     made_by = {"codec": str(identify_codec(checkpoint)), "bottleneck": str(spec), "files": str(len(files))}
-    save_file({KEY: latents}, target, metadata=made_by)
+    with whole(target) as part:
+        part.write_bytes(save({KEY: latents}, metadata=made_by))
     return len(latents)
 
 

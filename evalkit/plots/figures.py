@@ -16,6 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from numpy.typing import ArrayLike, NDArray
 
+from q2d2.files import whole
+
 STYLE = Path(__file__).parent.parent / "style.mplstyle"
 
 # Lightness L* 18, 71, 54, 27, 80, 36, 63, 45: neighbours differ most, and no two are alike in grey.
@@ -90,7 +92,9 @@ def save(figure: Figure, folder: Path, stem: str) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{stem}.svg", folder / f"{stem}.png"]
     for path in paths:
-        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+        kind = path.suffix[1:]
+        with whole(path) as part:
+            figure.savefig(part, format=kind, metadata={"Date": None} if kind == "svg" else None)
     return paths
 
 

@@ -35,6 +35,7 @@ from evalkit.sweeps.tables import (
 )
 from evalkit.tables import metric_format
 from evalkit.tables.cells import format_number
+from q2d2.files import write_atomically
 
 # By these names tables and plots are known as ours.
 TABLES = ("configurations.*", "matched.*", "claims.*", "failed.md")
@@ -191,7 +192,7 @@ def _csv(frame: pd.DataFrame) -> str:
 def _write(texts: Mapping[str, str], folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8", newline="\n")
+        write_atomically(folder / name, text)
     return [folder / name for name in texts]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from evalkit.frames import read_parquet, write_parquet
 from evalkit.sweeps.folder import SweepFolder
 from evalkit.sweeps.state import trial_folder
 
@@ -52,9 +53,7 @@ class SweepRows:
     def write(self, folder: Path) -> None:
         """Keep both as Parquet files in `folder`."""
         for frame, name in ((self.trials, TRIALS), (self.utterances, UTTERANCES)):
-            part = folder / f"{name}.part"
-            frame.to_parquet(part, index=False)
-            part.replace(folder / name)
+            write_parquet(frame, folder / name)
 
 
 def collect(sweep: SweepFolder) -> SweepRows:
@@ -67,11 +66,11 @@ def collect(sweep: SweepFolder) -> SweepRows:
         row |= {"state": state.state, "reason": state.reason, "seconds": state.seconds, "host": state.host}
         row |= dict.fromkeys(SYSTEM_COLUMNS)
         if state.state in ("done", "failed") and (folder / "systems.parquet").is_file():
-            (known,) = pd.read_parquet(folder / "systems.parquet").to_dict("records")
+            (known,) = read_parquet(folder / "systems.parquet").to_dict("records")
             row |= {column: known.get(column) for column in SYSTEM_COLUMNS}
             row["bits_per_frame"] = row["bits_per_frame"] or known.get("bits_per_frame")
             row["bitrate"] = row["bitrate"] or known.get("bitrate")
-            rows = pd.read_parquet(folder / "utterances.parquet")
+            rows = read_parquet(folder / "utterances.parquet")
             utterances.append(rows.assign(trial=trial["id"])[list(UTTERANCE_COLUMNS)])
         trials.append(row)
     empty = pd.DataFrame(columns=list(UTTERANCE_COLUMNS))
@@ -90,4 +89,4 @@ def read_rows(folder: Path) -> SweepRows:
     Raises:
         OSError: a file is missing.
     """
-    return SweepRows(pd.read_parquet(folder / TRIALS), pd.read_parquet(folder / UTTERANCES))
+    return SweepRows(read_parquet(folder / TRIALS), read_parquet(folder / UTTERANCES))

@@ -72,7 +72,7 @@ def run_trial(settings: Settings, trial: Trial, watch: Watch | None = None) -> O
     except (UserError, OSError) as error:
         reason = " ".join(str(error).split())
     except Exception as error:  # a defect in one trial must not take the others along
-        (folder / ERROR).write_text(traceback.format_exc(), encoding="utf-8")
+        write_atomically(folder / ERROR, traceback.format_exc())
         text = " ".join(f"{type(error).__name__}: {error}".split())
         reason = f"{text} ({ERROR} in its folder has the traceback)"
     outcome = Outcome.now(reason, beat.seconds)

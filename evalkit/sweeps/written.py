@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from evalkit.frames import read_parquet
 from evalkit.sweeps.errors import SweepError
 from evalkit.sweeps.tables import (
     configuration_notes,
@@ -117,7 +118,7 @@ def read_table(folder: Path, name: str) -> pd.DataFrame | None:
     if not path.is_file():
         return None
     try:
-        frame = pd.read_parquet(path) if path == published else pd.read_csv(path)
+        frame = read_parquet(path) if path == published else pd.read_csv(path)
     except (OSError, ValueError) as error:
         raise SweepError(f"{path} is damaged: {' '.join(str(error).split())}") from error
     texts = [key for key in map(str, frame) if key in ("verdict", "note", "status") or key.endswith("_note")]

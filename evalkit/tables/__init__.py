@@ -23,6 +23,7 @@ from evalkit.tables.published import (
     render_published,
 )
 from evalkit.tables.summary import MetricFormat, metric_format, metric_keys, resampling_unit, summarize
+from q2d2.files import write_atomically
 
 __all__ = [
     "Column",
@@ -110,5 +111,5 @@ def write_published(compared: pd.DataFrame, paper: Paper, out_dir: Path, title: 
 def _write(texts: Mapping[str, str], out_dir: Path) -> list[Path]:
     out_dir.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
-        (out_dir / name).write_text(text, encoding="utf-8", newline="\n")
+        write_atomically(out_dir / name, text)
     return [out_dir / name for name in texts]

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
-import pandas as pd
 
+from evalkit.frames import read_parquet
 from evalkit.store import RunInUse
 from evalkit.sweeps.attempts import Busy
 from evalkit.sweeps.state import read_state, trial_folder
@@ -140,7 +140,7 @@ def search_once(tuning: Tuning, settings: Settings, trials: int, slot: int) -> S
 def objective_of(folder: Path, metric: str) -> float | None:
     """Mean score of a trial without failures, over the utterances of the part that the search chooses by; None for
     none."""
-    rows = pd.read_parquet(folder / "utterances.parquet")
+    rows = read_parquet(folder / "utterances.parquet")
     values = rows.loc[(rows["metric"] == metric) & (rows["status"] == "ok"), "value"]
     return math.fsum(values) / len(values) if len(values) else None
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from evalkit.datasets import Corpus, Utterance
 from evalkit.tuning.space import TuneError
+from q2d2.files import whole
 
 TRAIN, SEARCH, HELD_OUT = "train", "search", "held-out"
 # Share of the seconds. What is tested on is worth as much as what is chosen by.
@@ -65,9 +66,9 @@ class Split:
                 if link.is_symlink() and os.readlink(link) == target:
                     continue
                 link.parent.mkdir(parents=True, exist_ok=True)
-                part = link.with_name(f".{link.name}.{os.getpid()}.part")
-                part.symlink_to(target)
-                part.replace(link)
+                with whole(link) as part:
+                    part.unlink()
+                    part.symlink_to(target)
 
 
 def split_audio(corpus: Corpus) -> Split:

@@ -38,6 +38,7 @@ from evalkit.tuning.sampler import (
     untried,
 )
 from evalkit.tuning.settings import Tuning
+from q2d2.files import open_own
 
 JOURNAL, LOCK = "study.log", "study.lock"
 RUN_LOCK = ".lock"  # of evalkit.store.RunStore, in a run's folder
@@ -135,7 +136,7 @@ class SearchStudy:
             folder = trial_folder(self.tuning.folder, trial.id)
             folder.mkdir(parents=True, exist_ok=True)
             Heartbeat(folder).beat()  # both under the study's lock, so that at no moment it looks abandoned
-            lock = (folder / RUN_LOCK).open("w")
+            lock = open_own(folder / RUN_LOCK, "w")
             with suppress(OSError):  # held by a process that was taken for dead: `run_trial` finds out
                 fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return Asked(asked, trial, lock)
@@ -230,7 +231,7 @@ class SearchStudy:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """One process at a time; released by the system where one is killed."""
-        with (self.tuning.folder / LOCK).open("w") as lock:
+        with open_own(self.tuning.folder / LOCK, "w") as lock:
             fcntl.lockf(lock, fcntl.LOCK_EX)
             yield
 
@@ -256,7 +257,7 @@ def is_at_work(folder: Path) -> bool:
         return False
     if beat["host"] != socket.gethostname():
         return True
-    with (folder / RUN_LOCK).open("w") as lock:
+    with open_own(folder / RUN_LOCK, "w") as lock:
         try:
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
+from q2d2.files import open_own, write_atomically
 from q2d2.trackers import Tracking
 from q2d2.training.steps import StepLosses
 
@@ -98,7 +98,7 @@ class TrainingLog:
             "seconds": round(seconds, 3),
         }
         new = not self.path.exists()
-        with self.path.open("a", newline="") as file:
+        with open_own(self.path, "a", newline="") as file:
             writer = csv.DictWriter(file, self.columns, restval="", lineterminator="\n")
             if new:
                 writer.writeheader()
@@ -116,6 +116,4 @@ class TrainingLog:
         if not kept:  # the header may be cut off as well
             self.path.unlink()
             return
-        part = self.path.with_suffix(".part")
-        part.write_text("".join(lines[:1] + kept))
-        os.replace(part, self.path)
+        write_atomically(self.path, "".join(lines[:1] + kept))

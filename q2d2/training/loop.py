@@ -24,6 +24,7 @@ from q2d2.checkpoints import CONFIG, find_checkpoint, load_backbone, read_descri
 from q2d2.codec import Codec, CodecConfig
 from q2d2.denormals import denormals_flushed
 from q2d2.errors import Stopped
+from q2d2.files import remove_leftovers
 from q2d2.trackers import Tracking
 from q2d2.training.adversarial import AdversarialLosses
 from q2d2.training.config import TrainConfig
@@ -84,6 +85,7 @@ def train(
         ValueError: a setting is out of range, or there are no files.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder)
     settings: dict[str, Any] = {
         "backbone": backbone.to_dict(),
         "bottleneck": bottleneck,

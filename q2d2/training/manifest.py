@@ -15,6 +15,7 @@ import json
 import math
 import mmap
 import os
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -23,6 +24,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from q2d2.files import whole
 from q2d2.training.columns import SCHEMA, VERSION, AudioFile, BatchView, Cutter, ManifestError, Summary
 
 __all__ = ["AudioFile", "Manifest", "ManifestError", "write_manifest"]
@@ -131,10 +133,10 @@ def write_manifest(path: str | os.PathLike[str], files: Iterable[AudioFile]) -> 
         OSError: the disk cannot be written.
     """
     target = os.path.abspath(path)
-    columns, part = f"{target}.columns.part", f"{target}.part"
-    cutter = Cutter(os.path.dirname(target))
-    try:
-        with pa.OSFile(columns, "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
+    folder = os.path.dirname(target)
+    cutter = Cutter(folder)
+    with whole(target) as part, tempfile.TemporaryFile(dir=folder) as columns:
+        with pa.ipc.new_file(columns, SCHEMA) as writer:
             for batch in cutter.batches(files):
                 writer.write_batch(batch)
         summary = cutter.summary()
@@ -142,18 +144,14 @@ def write_manifest(path: str | os.PathLike[str], files: Iterable[AudioFile]) -> 
             raise ManifestError(f"{path}: there are no files to list")
         # The summary is known only now, but a schema comes first in a file: the columns are copied behind it.
         described = SCHEMA.with_metadata({_KEY: json.dumps(asdict(summary))})
+        columns.seek(0)
         with (
-            pa.OSFile(columns) as source,
-            pa.ipc.open_file(source) as reader,
-            pa.OSFile(part, "wb") as sink,
+            pa.ipc.open_file(columns) as reader,
+            pa.OSFile(str(part), "wb") as sink,
             pa.ipc.new_file(sink, described) as writer,
         ):
             for number in range(summary.num_batches):
                 writer.write_batch(reader.get_batch(number))
-        os.replace(part, target)
-    finally:
-        for leftover in (columns, part):
-            Path(leftover).unlink(missing_ok=True)
     return Manifest.open(target)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 
 from q2d2.errors import UserError
+from q2d2.files import whole
 
 STATE = "state.pt"
 # What may change between a run and its continuation, as no weight depends on it.
@@ -36,9 +36,8 @@ def save_state(folder: Path, settings: dict[str, Any], step: int, seconds: float
     state |= {name: part.state_dict() for name, part in parts.items()}
     contents = io.BytesIO()  # torch's own writer hides a full disk behind an error of its own
     torch.save(state, contents)
-    part_file = folder / (STATE + ".part")
-    part_file.write_bytes(contents.getbuffer())
-    os.replace(part_file, folder / STATE)
+    with whole(folder / STATE) as part:
+        part.write_bytes(contents.getbuffer())
 
 
 def load_state(folder: Path, settings: dict[str, Any], parts: Mapping[str, Any]) -> tuple[int, float]:
