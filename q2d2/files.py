@@ -14,7 +14,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 PART_SUFFIX = ".part"
 
@@ -74,7 +74,7 @@ def remove_leftovers(folder: Path) -> None:
                 os.close(descriptor)
 
 
-def open_own(path: Path, mode: str, buffering: int = -1, newline: str | None = None) -> IO[Any]:
+def open_own(path: Path, mode: str, buffering: int = -1, newline: str | None = None) -> Any:
     """`open` for a file that is written bit by bit, such as a journal or a lock; text is in UTF-8.
 
     Raises:
