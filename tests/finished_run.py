@@ -56,4 +56,4 @@ def journal(folder: Path) -> list[dict]:
     """The whole lines of a run's journal."""
     path = folder / "journal.jsonl"
     text = path.read_text() if path.exists() else ""
-    return [json.loads(line) for line in text.split("\n")[:-1]]
+    return [json.loads(line[line.index("{") :]) for line in text.split("\n")[:-1]]
