@@ -24,6 +24,7 @@ from evalkit.cli_tokens import tokens_app
 from evalkit.cli_training import training_app
 from evalkit.cli_tune import tune_app
 from q2d2.errors import Stopped, UserError
+from q2d2.registry import leave_out_working_directory
 
 
 class _Interruptible(TyperGroup):
@@ -64,6 +65,7 @@ app.add_typer(cache_app, name="cache")
 
 def main() -> None:
     """Entry point: what the user can mend is one line and exit status 1, never a traceback."""
+    leave_out_working_directory()
     try:
         app()
     except Stopped as error:

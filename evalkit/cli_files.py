@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from evalkit.cli_results import TrustCode
+
 if TYPE_CHECKING:
     from evalkit.datasets import Problem
 
@@ -116,6 +118,7 @@ def index_command(
 def weights_fetch(
     name: Annotated[str, typer.Argument(help="A metric or a whole codec; see `evalkit weights list`.")],
     weights_root: WeightsRoot = None,
+    trust_code: TrustCode = False,
 ) -> None:
     """Download the weights of a metric or a whole codec and verify them.
 
@@ -136,7 +139,7 @@ def weights_fetch(
                 shown = bars.enter_context(progress_bar())
             shown(stage, done, total)
 
-        fetched = fetch_weights(name, progress, root=weights_root)
+        fetched = fetch_weights(name, progress, root=weights_root, trust_code=trust_code)
     typer.echo(str(fetched))
 
 

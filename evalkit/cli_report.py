@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from evalkit.cli_results import TrustCode
+
 report_app = typer.Typer(rich_markup_mode=None)
 
 
@@ -26,6 +28,7 @@ def report(
     listen: Annotated[
         int, typer.Option(metavar="N", help="Utterances whose audio is put into the page; 0: none.", min=0)
     ] = 6,
+    trust_code: TrustCode = False,
 ) -> None:
     """Write one page about finished runs: tables, charts, audio, protocol. It opens from the disk, without a server.
 
@@ -48,7 +51,7 @@ def report(
         bar.start()  # not before there is something to wait for
 
     try:
-        path = write_report(loaded, out, listen, seen)
+        path = write_report(loaded, out, listen, seen, trust_code)
     finally:
         bar.stop()
     typer.echo(f"report: {path} ({path.stat().st_size / 1e6:.1f} MB)")

@@ -38,6 +38,14 @@ Track = Annotated[
         "Default: tensorboard.",
     ),
 ]
+TrustCode = Annotated[
+    bool,
+    typer.Option(
+        "--trust-code",
+        help='Import classes named as "package.module:Class", also from the working directory. That runs their code: '
+        "read it first.",
+    ),
+]
 MAX_GPU_PROCESSES = 4
 
 

@@ -14,6 +14,7 @@ from evalkit.cli_results import (
     Require,
     TimeLimit,
     Track,
+    TrustCode,
     Workers,
     finish,
     make_scorer,
@@ -58,6 +59,7 @@ def run(
     require: Require = None,
     allow_failures: AllowFailures = 0,
     track: Track = None,
+    trust_code: TrustCode = False,
     dry_run: DryRun = False,
 ) -> None:
     """Train or load every system of EXPERIMENT, score it on the test set, and write tables and plots.
@@ -68,7 +70,7 @@ def run(
     from evalkit.experiment import load_experiment
 
     loaded = load_experiment(experiment, _overrides(set_, weights_root))
-    _run(loaded, out, shard, device, workers, time_limit, no_cache, require, allow_failures, dry_run, track)
+    _run(loaded, out, shard, device, workers, time_limit, no_cache, require, allow_failures, dry_run, trust_code, track)
 
 
 @runs_app.command(
@@ -104,6 +106,7 @@ def reproduce(
     no_cache: NoCache = False,
     require: Require = None,
     allow_failures: AllowFailures = 0,
+    trust_code: TrustCode = False,
     dry_run: DryRun = False,
 ) -> None:
     """Score every system of a paper's table and put our means beside the published ones, or test a paper's claims.
@@ -129,7 +132,7 @@ def reproduce(
         raise ExperimentError(f"experiment {experiment} has no published numbers (key paper): use evalkit run")
     for given in decoded or []:
         loaded = with_decoded(loaded, given)
-    _run(loaded, out, shard, device, workers, time_limit, no_cache, require, allow_failures, dry_run)
+    _run(loaded, out, shard, device, workers, time_limit, no_cache, require, allow_failures, dry_run, trust_code)
 
 
 def _reproduce_sweep(
@@ -173,6 +176,7 @@ def merge(
     no_cache: NoCache = False,
     require: Require = None,
     allow_failures: AllowFailures = 0,
+    trust_code: TrustCode = False,
 ) -> None:
     """Join the shards of a run: take over what they scored, do what none of them did, write tables and plots."""
     from evalkit.shards import merge_shards
@@ -180,7 +184,9 @@ def merge(
     experiment = merge_shards(run_folder)
     if weights_root is not None:
         experiment = experiment.model_copy(update={"weights_root": weights_root})
-    _run(experiment, run_folder, None, device, workers, time_limit, no_cache, require, allow_failures, False)
+    _run(
+        experiment, run_folder, None, device, workers, time_limit, no_cache, require, allow_failures, False, trust_code
+    )
 
 
 @runs_app.command()
@@ -207,6 +213,7 @@ def _run(
     require: list[str] | None,
     allow_failures: int,
     dry_run: bool,
+    trust_code: bool,
     track: list[str] | None = None,
 ) -> None:
     from rich.console import Console
@@ -217,7 +224,7 @@ def _run(
     console = Console()
     tracking = make_tracking(experiment.name, track)
     part = None if shard is None else Shard.parse(shard)
-    plan = make_plan(experiment, out or Path("runs") / experiment.name, part)
+    plan = make_plan(experiment, out or Path("runs") / experiment.name, part, trust_code)
     plan.evaluation.require(require or [])
     show_plan(plan, console)
     for metric, reason in plan.evaluation.unavailable.items():  # not in show_plan: training loads no metrics

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from evalkit.cli_results import Track, make_tracking
+from evalkit.cli_results import Track, TrustCode, make_tracking
 
 training_app = typer.Typer(rich_markup_mode=None)
 
@@ -31,6 +31,7 @@ def train(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     track: Track = None,
     compile_: Annotated[bool, typer.Option("--compile", help="Compile the networks (as train.compile=true).")] = False,
+    trust_code: TrustCode = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop; nothing is written.")] = False,
 ) -> None:
     """Train the systems of EXPERIMENT and stop there; `evalkit run` with the same folder then scores them.
@@ -50,7 +51,7 @@ def train(
     console = Console(quiet=int(os.environ.get("RANK", "0")) > 0)
     loaded = load_experiment(experiment, [*(set_ or []), *(["train.compile=true"] if compile_ else [])])
     tracking = make_tracking(loaded.name, track)
-    plan = make_plan(loaded, out or Path("runs") / loaded.name)
+    plan = make_plan(loaded, out or Path("runs") / loaded.name, trust_code=trust_code)
     trained = {each.name: each for each in plan.trained}
     for name in system or []:
         if name not in trained:

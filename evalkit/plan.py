@@ -119,17 +119,18 @@ def _counterpart(spec: SystemSpec, planned: Planned) -> Counterpart:
     return Counterpart(str(spec.published), "; ".join(parts))
 
 
-def make_plan(experiment: Experiment, folder: Path, shard: Shard | None = None) -> Plan:
+def make_plan(experiment: Experiment, folder: Path, shard: Shard | None = None, trust_code: bool = False) -> Plan:
     """Open the corpora and check everything that can be checked without computing; writes nothing.
 
     Args:
         experiment: what to do.
         folder: of the run.
         shard: do this part of it only, in a folder of its own inside `folder`; systems must have been trained before.
+        trust_code: whether classes that the experiment names ("package.module:Class") may be imported.
 
     Raises:
-        ExperimentError: a system, size, loss or segment length is not valid, or `folder` holds systems that were
-            trained otherwise.
+        ExperimentError: a system, size, loss or segment length is not valid, a class may not be imported, or `folder`
+            holds systems that were trained otherwise.
         UnknownName: a metric or dataset is not registered.
         DatasetError, CheckpointError: a corpus or checkpoint is missing or does not fit.
     """
@@ -140,7 +141,7 @@ def make_plan(experiment: Experiment, folder: Path, shard: Shard | None = None) 
     backbone = _backbone(experiment)
     test = load_corpus(experiment.data.test.name, experiment.data.test.part, experiment.data.test.root)
     test_utterances = tuple(select_utterances(test, experiment.data.test.limit))
-    systems = tuple(plan_system(name, experiment, backbone, test_utterances) for name in experiment.systems)
+    systems = tuple(plan_system(name, experiment, backbone, test_utterances, trust_code) for name in experiment.systems)
     if shard is not None:
         refuse_another_experiment(experiment, shard.folder(folder))
         if shard.count > len(test_utterances):

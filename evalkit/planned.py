@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from baselines.codecs import CodecError, PackageMissing, build_codec, check_options, codec_class
+from baselines.codecs import CodecError, PackageMissing, WholeCodec, build_codec, check_options, codec_class
 from baselines.codecs.weights import WeightsMissing
 from evalkit.datasets import Utterance
 from evalkit.experiment import Experiment, ExperimentError, FolderSection, SystemSpec
@@ -16,6 +16,7 @@ from evalkit.pairing import known_by_stem, list_audio, look_up
 from q2d2.bottleneck import build_bottleneck
 from q2d2.checkpoints import CONFIG, find_checkpoint, read_description
 from q2d2.codec import CodecConfig
+from q2d2.registry import UntrustedCode
 from q2d2.training.state import STATE
 
 
@@ -63,6 +64,7 @@ class PlannedCodec:
         missing: why it cannot run here; empty where it can.
         bits_per_frame, bitrate: nominal, where they are known without loading weights; else 0.
         own_weights: they lie in a folder of one's own, and nothing says that they are the published ones.
+        trust_code: whether `codec` may be a class to import.
     """
 
     name: str
@@ -73,6 +75,15 @@ class PlannedCodec:
     bits_per_frame: float
     bitrate: float
     own_weights: bool
+    trust_code: bool = False
+
+    def build(self) -> WholeCodec:
+        """The codec itself.
+
+        Raises:
+            as `baselines.codecs.build_codec`.
+        """
+        return build_codec(self.codec, self.weights_root, self.trust_code, **self.options)
 
     def state(self, run: Path) -> str:
         return "unavailable" if self.missing else f"load {self.codec}"
@@ -101,38 +112,53 @@ class PlannedFolder:
 Planned = PlannedBottleneck | PlannedCodec | PlannedFolder
 
 
-def plan_system(name: str, experiment: Experiment, backbone: CodecConfig, utterances: tuple[Utterance, ...]) -> Planned:
-    """What the system `name` of `experiment` will be; `utterances` are those of the test set.
+def plan_system(
+    name: str,
+    experiment: Experiment,
+    backbone: CodecConfig,
+    utterances: tuple[Utterance, ...],
+    trust_code: bool = False,
+) -> Planned:
+    """What the system `name` of `experiment` will be.
+
+    Args:
+        name: of the system.
+        experiment: that it is in.
+        backbone: of the systems that are trained.
+        utterances: those of the test set.
+        trust_code: whether classes that the experiment names may be imported.
 
     Raises:
-        ExperimentError: an option is not valid.
+        ExperimentError: an option is not valid, or a class may not be imported.
         CheckpointError, PairingError: a checkpoint, or decoded audio, is missing or does not fit.
         UnknownName: no such codec or bottleneck.
     """
     spec = experiment.systems[name]
     if spec.codec is not None:
-        return _plan_codec(name, dict(spec.codec), experiment.weights_root)
+        return _plan_codec(name, dict(spec.codec), experiment.weights_root, trust_code)
     if spec.folder is not None:
         return _plan_folder(name, spec.folder, utterances)
     return _plan_bottleneck(name, spec, backbone)
 
 
-def _plan_codec(name: str, options: dict[str, Any], weights_root: Path | None) -> PlannedCodec:
+def _plan_codec(name: str, options: dict[str, Any], weights_root: Path | None, trust_code: bool) -> PlannedCodec:
     codec, missing, rates, own = options.pop("name"), "", (0.0, 0.0), False
     try:
-        cls = codec_class(codec)
+        cls = codec_class(codec, trust_code)
         check_options(codec, cls, options)
         if cls.weights is None:
-            built = build_codec(codec, **options)  # what is wrong with it is told before anything is computed
+            built = build_codec(
+                codec, None, trust_code, **options
+            )  # what is wrong with it is told before anything is computed
             rates = (built.bits_per_frame, built.bitrate)
         else:
             own = weights_root is not None and cls.weights.find(codec, weights_root) == weights_root / codec
             cls.weights.find(codec, weights_root)
     except (WeightsMissing, PackageMissing) as error:
         missing = str(error)
-    except CodecError as error:
+    except (CodecError, UntrustedCode) as error:
         raise ExperimentError(f"systems.{name}: {error}") from error
-    return PlannedCodec(name, codec, options, weights_root, missing, *rates, own)
+    return PlannedCodec(name, codec, options, weights_root, missing, *rates, own, trust_code)
 
 
 def _plan_folder(name: str, section: FolderSection, utterances: tuple[Utterance, ...]) -> PlannedFolder:

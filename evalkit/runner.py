@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from baselines.codecs import CodecError, build_codec
+from baselines.codecs import CodecError
 from baselines.codecs.weights import WeightsDamaged
 from evalkit.datasets import Utterance
 from evalkit.evaluation import Evaluation, digest, evaluate, report_damage
@@ -112,7 +112,7 @@ def _open(
     if planned.missing:
         return UnavailableSystem(planned.name, "codec", planned.missing), None
     try:
-        codec = build_codec(planned.codec, planned.weights_root, **planned.options)
+        codec = planned.build()
     except (CodecError, WeightsDamaged) as error:  # the systems after it are none the worse for it
         return UnavailableSystem(planned.name, "codec", str(error), "failed"), None
     return CodecSystem.of_whole(planned.name, planned.codec, planned.options, codec, device), None

@@ -15,7 +15,7 @@ from evalkit.download import Progress, download, mismatches, verify
 from evalkit.metrics import METRICS
 from evalkit.weights import WEIGHTS, WeightFile, weight_files
 from q2d2.errors import UserError, did_you_mean
-from q2d2.registry import UnknownName
+from q2d2.registry import UnknownName, is_import_path
 
 if TYPE_CHECKING:
     from baselines.codecs.weights import Weights
@@ -78,7 +78,12 @@ class WeightsRow:
 
 
 def fetch_weights(
-    name: str, progress: Progress | None = None, *, root: Path | None = None, pause_seconds: float = 2.0
+    name: str,
+    progress: Progress | None = None,
+    *,
+    root: Path | None = None,
+    pause_seconds: float = 2.0,
+    trust_code: bool = False,
 ) -> FetchedWeights:
     """Make sure that the weights of `name` are there, whole and verified.
 
@@ -92,8 +97,10 @@ def fetch_weights(
             for a codec: the hub's library shows a bar of its own.
         root: folder for a codec's files, instead of the hub's cache of this machine.
         pause_seconds: wait before the first repeated attempt after a dropped connection.
+        trust_code: whether "package.module:Class" may be imported.
 
     Raises:
+        UntrustedCode: "package.module:Class" without `trust_code`.
         UnknownName: neither a metric nor a codec; the message suggests a close name.
         WeightsError: there are no weights to fetch, or `root` does not fit.
         CodecError: the codec cannot be imported; the message says what to install.
@@ -105,7 +112,7 @@ def fetch_weights(
     """
     if root is not None and root.exists() and not root.is_dir():
         raise WeightsError(f"{root} is a file; the root of weights is a folder")
-    return _source(name).fetch(progress, root, pause_seconds)
+    return _source(name, trust_code).fetch(progress, root, pause_seconds)
 
 
 def list_weights(
@@ -137,15 +144,15 @@ class _Source(Protocol):
     def rows(self, progress: Progress | None, root: Path | None, verify: bool) -> list[WeightsRow]: ...
 
 
-def _source(name: str) -> _Source:
+def _source(name: str, trust_code: bool) -> _Source:
     if name in WEIGHTS.names():
         return _OfMetric(name)
     if name in METRICS.names():
         raise WeightsError(f"{name}: there is nothing to fetch, this metric needs no other file than its library")
     from baselines.codecs import CODECS
 
-    if ":" in name or name in CODECS.names():
-        return _OfCodec(name)
+    if is_import_path(name) or name in CODECS.names():
+        return _OfCodec(name, trust_code)
     known = list(dict.fromkeys(row.name for row in list_weights(verify=False)))
     raise UnknownName(f"unknown weights {name!r}.{did_you_mean(name, known)} Known: {', '.join(known)}.")
 
@@ -194,12 +201,13 @@ class _OfMetric:
 @dataclass(frozen=True)
 class _OfCodec:
     name: str
+    trust_code: bool = False
 
     def fetch(self, progress: Progress | None, root: Path | None, pause_seconds: float) -> FetchedWeights:
         from baselines.codecs import codec_class
         from baselines.codecs.weights import WeightsMissing
 
-        if (weights := codec_class(self.name).weights) is None:
+        if (weights := codec_class(self.name, self.trust_code).weights) is None:
             raise WeightsError(f"{self.name}: there is nothing to fetch, this codec needs no weights")
         own = root is not None and (root / self.name).is_dir()
         try:

@@ -1,12 +1,18 @@
-"""Lazy, extensible name -> class tables: one line adds a bottleneck, metric or dataset."""
+"""Lazy, extensible name -> class tables: one line adds a bottleneck, metric or dataset.
+
+A registered name is code that its user installed. Any other code is imported only by `import_trusted`: a file that
+names a class of its own is a program, and nothing that a file or folder names runs unless its user says so.
+"""
 
 from __future__ import annotations
 
 import functools
 import importlib
 import importlib.metadata
+import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from q2d2.errors import UserError, did_you_mean
@@ -14,6 +20,14 @@ from q2d2.errors import UserError, did_you_mean
 
 class UnknownName(UserError, ValueError):
     """A name that is in no registry; the message lists what is."""
+
+
+class UntrustedCode(UserError, ValueError):
+    """A name that is code to import, where nobody said that it may run; the message names the option that does."""
+
+
+class ForeignCode(UserError, ImportError):
+    """Trusted code that cannot be imported; the message has the reason."""
 
 
 class Registry:
@@ -59,6 +73,50 @@ class Registry:
         """
         module, _, attribute = self.require(name).partition(":")
         return getattr(importlib.import_module(module), attribute)
+
+
+def is_import_path(name: str) -> bool:
+    """Whether a name is of the form "package.module:Class", which no registry has."""
+    return ":" in name
+
+
+def import_trusted(kind: str, target: str, *, trust_code: bool) -> Any:
+    """Import what "package.module:Class" names, also from the working directory.
+
+    Args:
+        kind: what it is, for messages: "codec".
+        target: "package.module:Class".
+        trust_code: whether the user said that code named in files may run (--trust-code).
+
+    Raises:
+        UntrustedCode: they did not; nothing was imported, and the import path is as it was.
+        ForeignCode: there is no such module or attribute, or it cannot be imported.
+    """
+    if not trust_code:
+        raise UntrustedCode(
+            f"{kind} {target!r} is code to import, which can do anything that you can: read it, then give --trust-code"
+        )
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)
+    module, _, attribute = target.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except Exception as error:  # anybody's code
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ForeignCode(f"{kind} {target!r} cannot be imported: {reason}") from error
+
+
+def leave_out_working_directory() -> None:
+    """Take the working directory off the import path, where only `python -m` or an empty PYTHONPATH entry put it there.
+
+    Somebody else's folder may hold modules called like ours, or entry points. Where this package itself was started
+    from its source, that folder stays.
+    """
+    given = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    here = str(Path.cwd())
+    if here in map(os.path.abspath, given) or Path(__file__).resolve().parents[1] == Path(here).resolve():
+        return
+    sys.path[:] = [entry for entry in sys.path if entry not in ("", here)]
 
 
 @functools.cache

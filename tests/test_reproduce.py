@@ -142,7 +142,7 @@ class TestSystems:
     ) -> None:
         data = {"test": {"name": "sample", "part": "test", "limit": 1}}
         path = write_experiment(tmp_path / "x.yaml", data=data, systems={"x": system}, paper="q2d2")
-        assert words in evalkit("run", path, "--out", tmp_path / "run").complaint
+        assert words in evalkit("run", path, "--trust-code", "--out", tmp_path / "run").complaint
         assert not (tmp_path / "run").exists()
 
     def test_an_edited_codec_is_scored_again(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +158,7 @@ class TestSystems:
             importlib.invalidate_caches()
             sys.modules.pop("edited_codec", None)
             shutil.rmtree(tmp_path / "__pycache__", ignore_errors=True)
-            assert evalkit("run", path, "--out", tmp_path / "run", "--workers", 1).status == 0
+            assert evalkit("run", path, "--trust-code", "--out", tmp_path / "run", "--workers", 1).status == 0
             frame = rows(tmp_path / "run", "utterances").set_index("system")
             scores.append(frame.loc["mine", "value"])
         assert scores[1] < scores[0]
@@ -185,7 +185,7 @@ class TestSystems:
         data = {"test": {"name": "sample", "part": "test", "limit": 2}}
         systems = {"own": {"codec": {"name": "tests.small_whole_codec:Halved"}}}
         path = write_experiment(tmp_path / "x.yaml", data=data, systems=systems)
-        outcome = evalkit("run", path, "--out", tmp_path / "run", "--workers", 1)
+        outcome = evalkit("run", path, "--trust-code", "--out", tmp_path / "run", "--workers", 1)
         assert outcome.status == 0, outcome
         row = rows(tmp_path / "run", "systems").set_index("system").loc["own"]
         assert (row["frame_rate"], row["bits_per_frame"], row["bitrate"]) == (8000.0, 8.0, 64000.0)
@@ -198,7 +198,8 @@ class TestSystems:
         monkeypatch.setattr("sys.path", [*sys.path])
         data = {"test": {"name": "sample", "part": "test", "limit": 1}}
         systems = {"mine": {"codec": {"name": "codec_of_mine:Halved"}}}
-        outcome = evalkit("run", write_experiment(tmp_path / "x.yaml", data=data, systems=systems), "--dry-run")
+        path = write_experiment(tmp_path / "x.yaml", data=data, systems=systems)
+        outcome = evalkit("run", path, "--trust-code", "--dry-run")
         assert "load codec_of_mine:Halved" in outcome.out
 
     @pytest.mark.parametrize("seconds", [3.1, 1.0])
@@ -206,7 +207,7 @@ class TestSystems:
         data = {"test": {"name": "sample", "part": "test"}}
         picky = {"codec": {"name": "tests.small_whole_codec:Picky", "seconds": seconds}}
         path = write_experiment(tmp_path / "x.yaml", data=data, systems={"picky": picky}, metrics=["stoi"])
-        outcome = evalkit("run", path, "--out", tmp_path / "run", "--workers", 1, width=160)
+        outcome = evalkit("run", path, "--trust-code", "--out", tmp_path / "run", "--workers", 1, width=160)
         assert outcome.status == 1
         assert "RuntimeError: too long for me" in outcome.out
         frame = rows(tmp_path / "run", "utterances").set_index("utterance")

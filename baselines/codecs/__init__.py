@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import math
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +14,7 @@ from torch import Tensor, nn
 
 from baselines.codecs.weights import Weights
 from q2d2.errors import UserError
-from q2d2.registry import Registry
+from q2d2.registry import ForeignCode, Registry, import_trusted, is_import_path
 
 # Other packages' codecs join through the entry-point group.
 CODECS = Registry(
@@ -143,16 +141,24 @@ def check_length(length: int | None, held: int) -> None:
         raise ValueError(f"length {length} asked of codes that hold {held} samples")
 
 
-def codec_class(name: str) -> type[WholeCodec]:
-    """The class registered as `name`, or given as "package.module:Class", also from the current folder.
+def codec_class(name: str, trust_code: bool = False) -> type[WholeCodec]:
+    """The class registered as `name`, or given as "package.module:Class", also from the working directory.
+
+    Args:
+        name: registered, or "package.module:Class".
+        trust_code: whether the latter may be imported.
 
     Raises:
         UnknownName: no such codec.
+        UntrustedCode: "package.module:Class" without `trust_code`.
         PackageMissing: what a registered one needs is not installed.
         CodecError: there is no such module or class, or it is no `WholeCodec`.
     """
-    if ":" in name:
-        found = _imported(name)
+    if is_import_path(name):
+        try:
+            found = import_trusted("codec", name, trust_code=trust_code)
+        except ForeignCode as error:
+            raise CodecError(str(error)) from error
     else:
         CODECS.require(name)
         try:
@@ -165,21 +171,22 @@ def codec_class(name: str) -> type[WholeCodec]:
     return found
 
 
-def build_codec(name: str, weights_root: Path | None = None, **options: Any) -> WholeCodec:
+def build_codec(name: str, weights_root: Path | None = None, trust_code: bool = False, /, **options: Any) -> WholeCodec:
     """Load the codec `name` with its options.
 
     Args:
         name: registered, or "package.module:Class".
         weights_root: folder to look for weights in before the hub's own cache; see its `weights.find`.
+        trust_code: whether "package.module:Class" may be imported.
         options: of the codec, such as num_quantizers=8.
 
     Raises:
-        UnknownName, CodecError: as in `codec_class`; or an option is unknown or out of range.
+        UnknownName, UntrustedCode, CodecError: as in `codec_class`; or an option is unknown or out of range.
             It is run on a short clip of noise: one that does not keep the interface is told here, not utterance by
             utterance.
         WeightsMissing, WeightsDamaged: the weights are not on this machine, or not as published.
     """
-    cls = codec_class(name)
+    cls = codec_class(name, trust_code)
     check_options(name, cls, options)
     where = () if cls.weights is None else (cls.weights.find(name, weights_root),)
     codec = cls(*where, **options)
@@ -216,14 +223,3 @@ def check_options(name: str, cls: type[WholeCodec], options: dict[str, Any]) -> 
         inspect.signature(cls).bind(*(() if cls.weights is None else (Path(),)), **options)
     except TypeError as error:
         raise CodecError(f"codec {name!r}: {error}. Its options: {', '.join(known) or 'none'}.") from None
-
-
-def _imported(target: str) -> Any:
-    module, _, attribute = target.partition(":")
-    if (here := str(Path.cwd())) not in sys.path:  # as with python -m; a command's own path begins with its folder
-        sys.path.append(here)
-    try:
-        return getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # anybody's code
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise CodecError(f"codec {target!r} cannot be imported: {reason}") from error

@@ -23,11 +23,12 @@ class AudioAgain:
 
     Args:
         run: finished.
+        trust_code: whether classes that its experiment names may be imported.
     """
 
-    def __init__(self, run: SavedRun) -> None:
+    def __init__(self, run: SavedRun, trust_code: bool = False) -> None:
         self._weights = run.description.get("weights_sha256") or {}
-        self._material = open_material(run)
+        self._material = open_material(run, trust_code)
         signals = run.signals[["system", "dataset", "utterance", "reference_sha256", "estimate"]]
         self._estimates = {(s, (d, u)): made for s, d, u, _, made in signals.itertuples(index=False, name=None)}
         self._references = {(d, u): digest for _, d, u, digest, _ in signals.itertuples(index=False, name=None)}

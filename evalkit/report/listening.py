@@ -51,7 +51,11 @@ class ListeningPanel:
 
 
 def listening_panel(
-    runs: Sequence[SavedRun], names: Mapping[tuple[int, str], str], choose: int, progress: Progress = untold
+    runs: Sequence[SavedRun],
+    names: Mapping[tuple[int, str], str],
+    choose: int,
+    progress: Progress = untold,
+    trust_code: bool = False,
 ) -> ListeningPanel | None:
     """The panel of `runs`; None for no panel.
 
@@ -62,6 +66,7 @@ def listening_panel(
             others can be had), then worst and best of any system by each metric in turn, then of each system. 0: no
             panel, as where there is neither kept audio nor a score of a codec.
         progress: told of the systems of each run whose audio is made again.
+        trust_code: whether classes that an experiment names may be imported to make audio again.
 
     Audio that a run did not keep is made again from its folder, on the CPU; where that cannot be, a reason stands in
     its place. Nothing is raised for it.
@@ -70,7 +75,7 @@ def listening_panel(
     if not choose or rows.empty:
         return None
     extremes = find_extremes(rows)
-    sources = [RunAudio(run) for run in runs]
+    sources = [RunAudio(run, trust_code) for run in runs]
     kept = list(dict.fromkeys(key for source in sources for key in source.kept))
     candidates = in_turn(kept, extremes, choose)
     if not candidates:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from baselines.codecs import build_codec
 from evalkit.datasets import Utterance, load_corpus
 from evalkit.datasets.selection import select_utterances
 from evalkit.device import select_device
@@ -47,21 +46,22 @@ class Material:
     reason: str = ""
 
 
-def open_material(run: SavedRun) -> Material:
+def open_material(run: SavedRun, trust_code: bool = False) -> Material:
     """Find what a run's audio can be made of: the corpora and systems of its experiment, or its folders.
 
     Nothing is raised: what is missing is a reason.
 
     Args:
         run: of an experiment or of folders; a sweep has neither.
+        trust_code: whether classes that its experiment names may be imported.
     """
     try:
-        return _of_experiment(run) if run.description.get("experiment") else _of_folders(run)
+        return _of_experiment(run, trust_code) if run.description.get("experiment") else _of_folders(run)
     except (UserError, OSError) as error:
         return Material(reason=told(error))
 
 
-def _of_experiment(run: SavedRun) -> Material:
+def _of_experiment(run: SavedRun, trust_code: bool) -> Material:
     try:
         experiment = Experiment.model_validate(run.description["experiment"])
         backbone = codec_config(experiment.backbone.size, **experiment.backbone.changes)
@@ -82,7 +82,7 @@ def _of_experiment(run: SavedRun) -> Material:
         if name in lost:
             continue
         try:
-            planned = plan_system(name, experiment, backbone, utterances)
+            planned = plan_system(name, experiment, backbone, utterances, trust_code)
         except (UserError, OSError) as error:
             lost[name] = told(error)
             continue
@@ -111,7 +111,7 @@ def _load(planned: Planned, run: Path) -> System:
         return CodecSystem.of_ours(planned.name, load_codec(folder), device, digest)
     if isinstance(planned, PlannedFolder):
         return FolderSystem(planned.name, planned.folder, planned.files)
-    codec = build_codec(planned.codec, planned.weights_root, **planned.options)
+    codec = planned.build()
     return CodecSystem.of_whole(planned.name, planned.codec, planned.options, codec, device)
 
 

@@ -28,13 +28,16 @@ from q2d2.files import write_atomically
 FILE_NAME = "report.html"
 
 
-def report_page(runs: Sequence[SavedRun], listen: int = 6, progress: Progress = untold) -> str:
+def report_page(
+    runs: Sequence[SavedRun], listen: int = 6, progress: Progress = untold, trust_code: bool = False
+) -> str:
     """One page about `runs` (`evalkit.load_run`), which needs neither a server nor the network.
 
     Args:
         runs: at least one; the systems of several are named "run: system".
         listen: utterances whose audio is put into the page; 0: none, and no listening panel.
         progress: told of the systems of each run whose audio is made again.
+        trust_code: whether classes that an experiment names may be imported to make audio again.
 
     Raises:
         ReportError: the runs cannot stand on one page.
@@ -53,7 +56,7 @@ def report_page(runs: Sequence[SavedRun], listen: int = 6, progress: Progress = 
     copies = [comparison_copies(joined, notes), differences_copies(joined), *(texts for _, _, texts in published)]
     copies += [each.copies for sweep in sweeps for each in sweep.tables]
     rates = configurations_chart(sweeps[0]) if len(runs) == len(sweeps) == 1 else None
-    panel = listening_panel(joined.runs, joined.names, listen, progress)
+    panel = listening_panel(joined.runs, joined.names, listen, progress, trust_code)
     return render(
         "report/page.html.j2",
         styles=("report/report.css", *(panel.styles if panel else [])),
@@ -102,7 +105,11 @@ def report_path(folders: Sequence[Path]) -> Path:
 
 
 def write_report(
-    runs: Sequence[SavedRun], out: Path | None = None, listen: int = 6, progress: Progress = untold
+    runs: Sequence[SavedRun],
+    out: Path | None = None,
+    listen: int = 6,
+    progress: Progress = untold,
+    trust_code: bool = False,
 ) -> Path:
     """Write the page of `runs` to `out` (default: `report_path`), whole or not at all; the path.
 
@@ -113,7 +120,7 @@ def write_report(
     path = out or report_path([run.folder for run in runs])
     if path.is_dir():
         raise ReportError(f"{path} is a folder; give the file, such as --out {path / FILE_NAME}")
-    text = report_page(runs, listen, progress)
+    text = report_page(runs, listen, progress, trust_code)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, text)
     return path

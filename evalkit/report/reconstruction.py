@@ -44,10 +44,12 @@ class RunAudio:
 
     Args:
         run: finished.
+        trust_code: whether classes that its experiment names may be imported.
     """
 
-    def __init__(self, run: SavedRun) -> None:
+    def __init__(self, run: SavedRun, trust_code: bool = False) -> None:
         self.run = run
+        self._trust_code = trust_code
         try:
             self._kept = run.examples()
         except OSError:  # a name may be longer than any file's: nothing was kept under it
@@ -94,7 +96,7 @@ class RunAudio:
     def _again(self) -> AudioAgain:
         from evalkit.report.again import AudioAgain  # seconds: it loads torch
 
-        return AudioAgain(self.run)
+        return AudioAgain(self.run, self._trust_code)
 
     def sounds(self, keys: Sequence[Key], progress: Progress = untold) -> dict[tuple[Key, str], bytes | Unheard]:
         """(utterance, system) -> FLAC of 16 bits, or why there is none, for all systems that have scores of it.
