@@ -17,7 +17,8 @@ from q2d2.audio import AudioError, read_blocks, read_header
 from q2d2.codec import Codec
 from q2d2.codec.chunks import ENCODE_SECONDS, Chunking, codec_device, decode_blocks, encode_blocks
 from q2d2.files import file_sha256, whole
-from q2d2.resampling import RateError, check_rates, resample_blocks, resampled_length
+from q2d2.rates import RateError, check_rates
+from q2d2.resampling import resample_blocks, resampled_length
 from q2d2.tokens import CodecIdentity, Source, TokenError, Tokens, check_codec, load_tokens, save_tokens
 
 # FLAC holds integers: 16 bits, as nearly all speech corpora. WAV keeps what the codec gives, beyond [-1, 1] too.

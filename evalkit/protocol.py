@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from q2d2.errors import UserError
+from q2d2.rates import check_rates
 
 
 class ProtocolError(UserError, ValueError):
@@ -41,10 +42,11 @@ class Resampler:
         """`signal` (samples,) from `rate` to `target` Hz: (ceil(samples * target / rate),); untouched if equal.
 
         Raises:
-            ValueError: a rate is not positive.
+            RateError: a rate is not positive, or the two have too little in common.
         """
         if rate == target:
             return signal
+        check_rates(rate, target, self.lowpass_filter_width, self.rolloff)
         import torch
         import torchaudio.functional
 

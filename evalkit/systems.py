@@ -20,6 +20,7 @@ from q2d2.audio import AudioError
 from q2d2.codec import Codec
 from q2d2.codec.inference import prepare_for_inference
 from q2d2.files import file_sha256
+from q2d2.rates import check_rates
 
 Audio = NDArray[np.float32]
 
@@ -227,7 +228,12 @@ class CodecSystem:
         return self.identity
 
     def prepare(self, audio: Audio, sample_rate: int) -> torch.Tensor:
-        """Audio (samples,) -> (1, samples) on the codec's device and at its rate."""
+        """Audio (samples,) -> (1, samples) on the codec's device and at its rate.
+
+        Raises:
+            RateError: the two rates have too little in common.
+        """
+        check_rates(sample_rate, self.coder.sample_rate)
         signal = torch.from_numpy(np.ascontiguousarray(audio)).to(self.device)[None]
         resampled: torch.Tensor = AF.resample(signal, sample_rate, self.coder.sample_rate)
         return resampled

@@ -22,7 +22,7 @@ from q2d2.codec.chunks import (
     window_starts,
 )
 
-RATE = 1200
+RATE = 4800
 BOTTLENECKS = {
     "q2d2": {"levels": (7, 7, 5, 5)},
     "fsq": {"levels": (5, 5)},
@@ -137,7 +137,7 @@ class TestDecoding:
         """Without attention and normalization over the clip, windows with enough context lose nothing."""
         codec = codec_with()
         codec.decoder.pos_net = torch.nn.Identity()  # type: ignore[assignment]
-        samples = 5400 - 7  # three windows that share no more than they must
+        samples = 9 * RATE // 2 - 7  # three windows that share no more than they must
         codes = codec.encode(torch.randn(1, samples))
         whole = codec.decode(codes, samples)[0]
         chunking = Chunking(whole_seconds=2.0, window_seconds=1.8, overlap_seconds=0.45, fade_seconds=fade)
@@ -149,7 +149,7 @@ class TestDecoding:
         codec = codec_with()
         levels = itertools.count()
         codec.decode = lambda codes: torch.ones(1, codes.shape[-1] * codec.hop_length) * next(levels)  # type: ignore
-        audio = torch.cat(list(decode_blocks(codec, torch.zeros(1, 200, dtype=torch.int64), 2400, self.CHUNKING)))
+        audio = torch.cat(list(decode_blocks(codec, torch.zeros(1, 2 * RATE // 12, dtype=torch.int64), 2 * RATE, self.CHUNKING)))
         fade = round(0.1 * RATE / codec.hop_length) * codec.hop_length
         steps = audio.diff()
         assert (steps >= 0).all()

@@ -8,7 +8,8 @@ import torchaudio.functional as AF
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from q2d2.resampling import RateError, check_rates, resample_blocks, resampled_length
+from q2d2.rates import USUAL_RATES, RateError, check_rate, check_rates
+from q2d2.resampling import resample_blocks, resampled_length
 
 
 @settings(max_examples=60)
@@ -37,13 +38,26 @@ def test_lengths_are_exact_beyond_float32() -> None:
     assert resampled_length(2, 2, 1) == 1
 
 
-@pytest.mark.parametrize("rate", [8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000, 96000, 192000])
-def test_usual_rates_can_be_converted(rate: int) -> None:
-    for new_rate in (16000, 24000):
-        check_rates(rate, new_rate)
-        check_rates(new_rate, rate)
+def test_usual_rates_can_be_converted_to_one_another() -> None:
+    for rate in USUAL_RATES:
+        check_rate(rate)
+        for new_rate in USUAL_RATES:
+            check_rates(rate, new_rate)
 
 
-def test_rates_without_common_factor_are_refused_before_memory_is_full() -> None:
-    with pytest.raises(RateError, match=r"44101 Hz to 16000 Hz: .* filters of 7\d\d,\d{3},\d{3} weights; convert"):
-        next(resample_blocks([torch.zeros(10)], 44101, 16000))
+@pytest.mark.parametrize("rate", [5512, 7350, 8012, 18900, 37800, 44056, 47952, 50000, 64000, 384000])
+def test_rarer_rates_of_recordings_are_plausible(rate: int) -> None:
+    check_rate(rate)
+
+
+@pytest.mark.parametrize("rate", [-8000, 0, 1, 2, 3999, 384_001, 999_983, 10_000_019, 2**31 - 1])
+def test_no_recording_has_such_a_rate(rate: int) -> None:
+    with pytest.raises(RateError, match=f"a sampling rate of {rate} Hz; expected 4000 to 384000 Hz"):
+        check_rate(rate)
+
+
+@pytest.mark.parametrize("rate", [11_127, 44_099, 44_101])
+def test_rates_without_common_factor_are_refused_before_memory_is_full(rate: int) -> None:
+    for refused in (lambda: check_rate(rate), lambda: next(resample_blocks([torch.zeros(10)], rate, 16000))):
+        with pytest.raises(RateError, match=rf"{rate} Hz to 16000 Hz: .* filters of \d\d\d,\d{{3}},\d{{3}} weights, at"):
+            refused()

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from baselines.codecs.weights import Weights
 from q2d2.errors import UserError
+from q2d2.rates import RateError, check_rate
 from q2d2.registry import ForeignCode, Registry, import_trusted, is_import_path
 
 # Other packages' codecs join through the entry-point group.
@@ -198,6 +199,10 @@ def _try_out(name: str, codec: WholeCodec) -> None:
     for attribute in ("sample_rate", "frame_rate", "codebook_sizes", "tokens_per_frame"):
         if not hasattr(codec, attribute):
             raise CodecError(f"codec {name!r} sets no {attribute}, which every WholeCodec has to")
+    try:
+        check_rate(codec.sample_rate)
+    except RateError as error:
+        raise CodecError(f"codec {name!r}: {error}") from error
     clip = 0.1 * torch.randn(1, codec.sample_rate // 2, generator=torch.Generator().manual_seed(0))
     try:
         codes = codec.encode(clip)

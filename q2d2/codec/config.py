@@ -6,13 +6,15 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from q2d2.rates import check_rate
+
 
 @dataclass(frozen=True)
 class CodecConfig:
     """Shape of a WavTokenizer backbone, everything but its bottleneck.
 
     Attributes:
-        sample_rate: Hz.
+        sample_rate: Hz, as `q2d2.rates.check_rate` allows.
         ratios: strides as published configurations list them; the encoder applies them in reverse order.
         num_filters: channels after the encoder's first convolution; doubled by every stride.
         dimension: channels of the latents, the bottleneck's input and output.
@@ -40,6 +42,7 @@ class CodecConfig:
             raise ValueError(f"ratios {self.ratios}: expected positive integers such as (8, 5, 4, 2)")
         if self.decoder_dim < 1 or self.decoder_dim % 32:
             raise ValueError(f"decoder_dim {self.decoder_dim}: expected a multiple of 32")
+        check_rate(self.sample_rate)
 
     @property
     def hop_length(self) -> int:
