@@ -6,7 +6,6 @@ Files are read with libsndfile (soundfile): WAV, FLAC, Ogg (Vorbis, Opus), MP3, 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -14,16 +13,21 @@ from typing import NamedTuple
 import numpy as np
 import soundfile
 
+from q2d2.containers import Doubtful, checked_frames, why_unreadable
 from q2d2.errors import UserError
+from q2d2.rates import RateError, check_rate
 
 # Shorter than this there is no speech to code, and no metric has a window to look at.
 SHORTEST_SECONDS = 0.1
 # -80 dBFS: about three steps of 16-bit audio. Dither alone stays below, the faintest recorded room noise does not.
 SILENCE_PEAK = 1e-4
 
-# What a WAV header says of a length that was not known when it was written (streams): not damage.
-_UNKNOWN_LENGTHS = {0, 0x7FFFFFFF, 0xFFFFFFFF, 0x7FFFF000, 0xFFFFF000}
-_SHORTENED_DATA = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)
+# The most that ambisonics of seventh order has; a microphone array of more is no recording of a speaker.
+MOST_CHANNELS = 64
+# What is read whole must fit into memory: 1 GiB, 4.7 hours at 16 kHz. Blocks and segments have no such limit.
+MOST_SAMPLES = 2**28
+# Values that are decoded at a time, of all channels together.
+_BLOCK = 2**24
 # libsndfile reports this many frames, or more, where a header holds no length.
 _NO_LENGTH = 2**62
 
@@ -55,11 +59,20 @@ class Header(NamedTuple):
 
 
 def read_header(path: str | os.PathLike[str]) -> Header:
-    """Read the header of an audio file, without decoding it.
+    """Read the header of an audio file, and see that the file holds what it says, without decoding it.
 
     Raises:
-        AudioError: the file is missing, empty, not audio, cut off (WAV), or shorter than SHORTEST_SECONDS.
+        AudioError: the file is missing, empty, not audio, cut off, or shorter than SHORTEST_SECONDS; its length is not
+            known; its sampling rate (see `q2d2.rates.check_rate`) or number of channels is none of a recording.
     """
+    header = _checked_header(path)
+    seconds = header.frames / header.sample_rate
+    if seconds < SHORTEST_SECONDS:
+        raise AudioError(path, f"too short: {seconds * 1000:.0f} ms, at least {SHORTEST_SECONDS * 1000:.0f} ms needed")
+    return header
+
+
+def _checked_header(path: str | os.PathLike[str]) -> Header:
     try:
         size = os.stat(path).st_size
     except OSError as error:
@@ -67,20 +80,30 @@ def read_header(path: str | os.PathLike[str]) -> Header:
     if size == 0:
         raise AudioError(path, "empty file (0 bytes)")
     try:
-        info = soundfile.info(path, verbose=True)
+        info = soundfile.info(path)
     except (soundfile.LibsndfileError, OSError) as error:
-        raise AudioError(path, f"corrupt or not audio: {_why(error)}") from error
-    shortened = _SHORTENED_DATA.search(info.extra_info)
-    if shortened and int(shortened[1]) not in _UNKNOWN_LENGTHS and int(shortened[1]) > int(shortened[2]):
-        raise AudioError(path, f"cut off: the header promises {shortened[1]} bytes of audio, {shortened[2]} are there")
+        raise AudioError(path, why_unreadable(path) or f"corrupt or not audio: {_why(error)}") from error
+    _check_format(path, info.samplerate, info.channels)
     if info.frames >= _NO_LENGTH:
         raise AudioError(path, "the header holds no length; convert the file, for example with `flac` or `ffmpeg`")
-    if info.frames <= 0:
+    try:
+        frames = checked_frames(path, info.format, info.frames)
+    except Doubtful as error:
+        raise AudioError(path, str(error)) from error
+    except OSError as error:
+        raise AudioError(path, f"cannot be read: {error.strerror}") from error
+    if frames <= 0:
         raise AudioError(path, "empty: no samples")
-    seconds = info.frames / info.samplerate
-    if seconds < SHORTEST_SECONDS:
-        raise AudioError(path, f"too short: {seconds * 1000:.0f} ms, at least {SHORTEST_SECONDS * 1000:.0f} ms needed")
-    return Header(info.frames, info.samplerate, info.channels)
+    return Header(frames, info.samplerate, info.channels)
+
+
+def _check_format(path: str | os.PathLike[str], rate: int, channels: int) -> None:
+    try:
+        check_rate(rate)
+    except RateError as error:
+        raise AudioError(path, f"its header says {error}") from error
+    if channels > MOST_CHANNELS:
+        raise AudioError(path, f"its header says {channels} channels; at most {MOST_CHANNELS} are averaged into one")
 
 
 def read_audio(path: str | os.PathLike[str], start: int = 0, frames: int = -1) -> tuple[np.ndarray, int]:
@@ -91,41 +114,61 @@ def read_audio(path: str | os.PathLike[str], start: int = 0, frames: int = -1) -
     Args:
         path: the file.
         start: first frame to read, at the file's rate.
-        frames: how many frames to read; -1 for all that follow.
+        frames: how many frames to read; -1 for all that follow. How many there are is checked as in `read_header` then.
 
     Returns:
         float32 array of shape (samples,), nominally in [-1, 1] (float files may exceed it), and the rate in Hz.
 
     Raises:
         AudioError: the file is missing, corrupt, cut off, or ends before `start + frames`; holds NaN or infinite
-            samples; or, where it is read whole, is silent throughout (peak below SILENCE_PEAK). A silent segment is
-            a pause in speech, not an error.
+            samples; is to be read at once and has more than MOST_SAMPLES; its header is implausible (see
+            `read_header`); or, where it is read whole, it is silent throughout (peak below SILENCE_PEAK). A silent
+            segment is a pause in speech, not an error.
         ValueError: `start` is negative, or `frames` is neither -1 nor positive.
     """
     if start < 0 or frames == 0 or frames < -1:
         raise ValueError(f"start={start}, frames={frames}: start must be >= 0, frames positive or -1 for all")
+    if not os.path.exists(path):
+        raise AudioError(path, "no such file")
+    there = _checked_header(path).frames if frames == -1 else None
     try:
         with soundfile.SoundFile(path) as file:
-            wanted = frames if frames > 0 else file.frames - start
-            if start + wanted > file.frames or wanted <= 0:
-                raise AudioError(path, f"frames {start} to {start + wanted} asked for, the file has {file.frames}")
+            _check_format(path, file.samplerate, file.channels)
+            if there is None:
+                there = file.frames
+            wanted = frames if frames > 0 else there - start
+            if start + wanted > there or wanted <= 0:
+                raise AudioError(path, f"frames {start} to {start + wanted} asked for, the file has {there}")
+            if wanted > MOST_SAMPLES:
+                hours = wanted / file.samplerate / 3600
+                raise AudioError(
+                    path, f"{wanted:,} samples ({hours:.1f} hours) to be read at once, at most {MOST_SAMPLES:,}: cut it"
+                )
             if start:
                 file.seek(start)
-            channels = file.read(wanted, dtype="float32", always_2d=True)
+            samples = _read_mono(file, wanted)
             rate: int = file.samplerate
     except (soundfile.LibsndfileError, OSError) as error:
-        if not os.path.exists(path):
-            raise AudioError(path, "no such file") from error
         raise AudioError(path, f"cannot be decoded: {_why(error)}") from error
     except MemoryError as error:
         raise AudioError(path, f"too large for memory: its header promises {wanted:,} samples") from error
-    if len(channels) != wanted:
-        raise AudioError(path, f"cut off: {len(channels)} of {wanted} samples could be decoded")
-    samples = _mono(channels)
+    if len(samples) != wanted:
+        raise AudioError(path, f"cut off: {len(samples)} of {wanted} samples could be decoded")
     peak = _finite_peak(path, samples)
     if peak < SILENCE_PEAK and start == 0 and frames == -1:
-        raise AudioError(path, f"silent: peak {peak:.1e}, below {SILENCE_PEAK:.0e} (-80 dBFS)")
+        raise AudioError(path, _silent(peak))
     return samples, rate
+
+
+def check_audio(path: str | os.PathLike[str]) -> None:
+    """Decode a whole file, of any length, and see that it can be used.
+
+    Raises:
+        AudioError: as `read_audio`.
+    """
+    peak = max(float(np.abs(block).max()) for block in read_blocks(path))
+    if peak < SILENCE_PEAK:
+        raise AudioError(path, _silent(peak))
 
 
 def read_blocks(path: str | os.PathLike[str], seconds: float = 10.0) -> Iterator[np.ndarray]:
@@ -147,9 +190,14 @@ def read_blocks(path: str | os.PathLike[str], seconds: float = 10.0) -> Iterator
     read = 0
     try:
         with soundfile.SoundFile(path) as file:
-            size = max(1, round(seconds * file.samplerate))
-            while len(channels := file.read(size, dtype="float32", always_2d=True)):
+            size = max(1, min(round(seconds * file.samplerate), _BLOCK // file.channels))
+            # Not to the end of the file: what follows the samples may be tags.
+            while read < expected:
+                wanted = min(size, expected - read)
+                channels = file.read(wanted, dtype="float32", always_2d=True)
                 read += len(channels)
+                if len(channels) < wanted:  # a gap, over which reading on would jump
+                    break
                 samples = _mono(channels)
                 _finite_peak(path, samples)
                 yield samples
@@ -157,6 +205,22 @@ def read_blocks(path: str | os.PathLike[str], seconds: float = 10.0) -> Iterator
         raise AudioError(path, f"cannot be decoded: {_why(error)}") from error
     if read != expected:
         raise AudioError(path, f"cut off: {read} of {expected} samples could be decoded")
+
+
+def _read_mono(file: soundfile.SoundFile, wanted: int) -> np.ndarray:
+    """Up to `wanted` samples from where the file is; many channels are never held at once for the whole of it."""
+    size = max(1, _BLOCK // file.channels)
+    if wanted <= size:
+        return _mono(file.read(wanted, dtype="float32", always_2d=True))
+    samples = np.empty(wanted, np.float32)
+    read = 0
+    while read < wanted:
+        block = file.read(min(size, wanted - read), dtype="float32", always_2d=True)
+        samples[read : read + len(block)] = _mono(block)
+        read += len(block)
+        if len(block) < size:
+            break
+    return samples[:read]
 
 
 def _mono(channels: np.ndarray) -> np.ndarray:
@@ -172,7 +236,11 @@ def _finite_peak(path: str | os.PathLike[str], samples: np.ndarray) -> float:
     return peak
 
 
+def _silent(peak: float) -> str:
+    return f"silent: peak {peak:.1e}, below {SILENCE_PEAK:.0e} (-80 dBFS)"
+
+
 def _why(error: soundfile.LibsndfileError | OSError) -> str:
     """libsndfile's own words, without the path and the prefix it puts before them."""
     text = error.error_string if isinstance(error, soundfile.LibsndfileError) else (error.strerror or str(error))
-    return text.strip().removeprefix("Error : ").rstrip(".")
+    return text.strip().removeprefix("Error : ").rstrip(".") or "damaged"

@@ -21,6 +21,9 @@ SPEECH_RATE = 16_000
 FILTER_WIDTH, ROLLOFF = 6, 0.99
 # Weights of all filters, one a phase: 250 MB while they are made. Usual pairs of rates need thousands.
 MAX_WEIGHTS = 2**24
+_WAY_OUT = (
+    f"at most {MAX_WEIGHTS:,} are used. Convert the audio to a usual rate first, for example with `sox` or `ffmpeg`"
+)
 
 
 class RateError(UserError, ValueError):
@@ -35,7 +38,11 @@ def check_rate(rate: int) -> None:
     """
     if not isinstance(rate, int) or not LOWEST_RATE <= rate <= HIGHEST_RATE:
         raise RateError(f"a sampling rate of {rate} Hz; expected {LOWEST_RATE} to {HIGHEST_RATE} Hz")
-    check_rates(rate, SPEECH_RATE)
+    if (weights := _weights(rate, SPEECH_RATE)) > MAX_WEIGHTS:
+        raise RateError(
+            f"a sampling rate of {rate} Hz, which has so little in common with {SPEECH_RATE} Hz that it takes filters "
+            f"of {weights:,} weights; {_WAY_OUT}"
+        )
 
 
 def check_rates(rate: int, new_rate: int, width: int = FILTER_WIDTH, rolloff: float = ROLLOFF) -> None:
@@ -49,13 +56,16 @@ def check_rates(rate: int, new_rate: int, width: int = FILTER_WIDTH, rolloff: fl
             raise RateError(f"a sampling rate of {each} Hz; expected {LOWEST_RATE} to {HIGHEST_RATE} Hz")
     if rate == new_rate:
         return
-    step, new_step = reduced(rate, new_rate)
-    weights = new_step * (2 * filter_reach(step, new_step, width, rolloff) + step)
-    if weights > MAX_WEIGHTS:
+    if (weights := _weights(rate, new_rate, width, rolloff)) > MAX_WEIGHTS:
         raise RateError(
-            f"{rate} Hz to {new_rate} Hz: rates with so little in common need filters of {weights:,} weights, at most "
-            f"{MAX_WEIGHTS:,} are used; convert the audio to a usual rate first, for example with `sox` or `ffmpeg`"
+            f"{rate} Hz to {new_rate} Hz: rates with so little in common take filters of {weights:,} weights; "
+            f"{_WAY_OUT}"
         )
+
+
+def _weights(rate: int, new_rate: int, width: int = FILTER_WIDTH, rolloff: float = ROLLOFF) -> int:
+    step, new_step = reduced(rate, new_rate)
+    return new_step * (2 * filter_reach(step, new_step, width, rolloff) + step)
 
 
 def reduced(rate: int, new_rate: int) -> tuple[int, int]:

@@ -149,7 +149,9 @@ class TestDecoding:
         codec = codec_with()
         levels = itertools.count()
         codec.decode = lambda codes: torch.ones(1, codes.shape[-1] * codec.hop_length) * next(levels)  # type: ignore
-        audio = torch.cat(list(decode_blocks(codec, torch.zeros(1, 2 * RATE // 12, dtype=torch.int64), 2 * RATE, self.CHUNKING)))
+        audio = torch.cat(
+            list(decode_blocks(codec, torch.zeros(1, 2 * RATE // 12, dtype=torch.int64), 2 * RATE, self.CHUNKING))
+        )
         fade = round(0.1 * RATE / codec.hop_length) * codec.hop_length
         steps = audio.diff()
         assert (steps >= 0).all()

@@ -156,13 +156,14 @@ class TestBadFiles:
         wav = write(tmp_path / "cut.wav")
         wav.write_bytes(wav.read_bytes()[:5000])
         (tmp_path / "cut.flac.part.flac").write_bytes(whole[: len(whole) // 2])
+        (tmp_path / "broken.flac").write_bytes(whole[:2000] + bytes(2000) + whole[4000:])
         write(tmp_path / "silent.flac", np.zeros(RATE))
         write(tmp_path / "nan.wav", np.where(np.arange(RATE) == 77, np.nan, 0.1), subtype="FLOAT")
 
         corpus = load_corpus("folder", root=tmp_path)
         opening = {problem.path.name: problem.reason for problem in corpus.problems}
         assert opening.keys() == {
-            "apple.m4a", "cut.wav", "empty.wav", "garbage.flac", "no_samples.wav", "short.wav",
+            "apple.m4a", "cut.flac.part.flac", "cut.wav", "empty.wav", "garbage.flac", "no_samples.wav", "short.wav",
         }  # fmt: skip
         assert "0 bytes" in opening["empty.wav"]
         assert "50 ms" in opening["short.wav"]
@@ -175,7 +176,7 @@ class TestBadFiles:
 
         seen: list[tuple[int, int]] = []
         decoded = {problem.path.name: problem.reason for problem in check_corpus(corpus, lambda *at: seen.append(at))}
-        assert decoded.keys() - opening.keys() == {"cut.flac.part.flac", "silent.flac", "nan.wav"}
+        assert decoded.keys() - opening.keys() == {"broken.flac", "silent.flac", "nan.wav"}
         assert "silent" in decoded["silent.flac"]
         assert "1 samples are NaN" in decoded["nan.wav"]
         assert seen[-1] == (len(corpus.utterances), len(corpus.utterances))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from q2d2.audio import AudioError, Header, read_audio, read_header
+from q2d2.audio import AudioError, Header, check_audio, read_header
 from q2d2.errors import UserError
 
 if TYPE_CHECKING:
@@ -271,7 +271,7 @@ def header_or_problem(path: Path) -> Header | Problem:
 
 def _decoding_problem(path: Path) -> Problem | None:
     try:
-        read_audio(path)
+        check_audio(path)
     except AudioError as error:
         return Problem(error.path, error.reason)
     return None
