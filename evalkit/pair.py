@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 
 from evalkit.cache import Cache, cache_key, content_digest
 from evalkit.delay import Delay, align, estimate_delay
+from evalkit.durations import refused_durations
 from evalkit.metrics import Analysis, Features, Metric, Unavailable, Unscorable, load_metric, version_on
 from evalkit.metrics.signals import check_signal, count_clipped
 from evalkit.protocol import Protocol
+from q2d2.rates import RateError, check_rate
 
 Audio = NDArray[np.float32]
 FULL_SCALE = 32768
-# Clips of less than a second may differ by this much: a codec pads to whole frames.
-MIN_MISMATCH_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,9 @@ class PairScorer:
         keys = {}
         for name in metrics:
             try:
-                keys[name] = self._key(load_metric(name, self.device))
+                metric = load_metric(name, self.device)
+                if not (metric.needs_reference and self._refusal):  # an earlier version may have scored it
+                    keys[name] = self._key(metric)
             except (Unavailable, ImportError):
                 continue  # scoring says so
         known = self.cache.get_many(list(keys.values()))
@@ -199,18 +201,25 @@ class PairScorer:
 
     def _at(self, rate: int, role: str, signal: Audio, signal_rate: int) -> Audio:
         if (role, rate) not in self._resampled:
-            self._resampled[role, rate] = self.protocol.resampler(signal, signal_rate, rate)
+            try:
+                self._resampled[role, rate] = self.protocol.resampler(signal, signal_rate, rate)
+            except RateError as error:
+                raise Unscorable(f"{role}: {error}") from error
         return self._resampled[role, rate]
 
     @functools.cached_property
     def _reference(self) -> Audio:
-        return self._checked(self.pair.reference, "reference")
+        return self._checked(self.pair.reference, self.pair.reference_rate, "reference")
 
     @functools.cached_property
     def _estimate(self) -> Audio:
-        return self._checked(self.pair.estimate, "estimate")
+        return self._checked(self.pair.estimate, self.pair.estimate_rate, "estimate")
 
-    def _checked(self, signal: Audio, role: str) -> Audio:
+    def _checked(self, signal: Audio, rate: int, role: str) -> Audio:
+        try:
+            check_rate(rate)
+        except RateError as error:
+            raise Unscorable(f"{role} has {error}") from error
         # Checked as delivered: resampling would smear one NaN over its neighbours and hide which side it came from.
         check_signal(signal, role)
         return _as_16_bits(signal) if self.protocol.signals == "pcm16" else signal
@@ -224,7 +233,8 @@ class PairScorer:
         """Both signals with their beginnings matched, if the protocol says so, and a note on what they are like."""
         pair, protocol = self.pair, self.protocol
         reference, estimate = self._reference, self._estimate
-        self._refuse_another_duration()
+        if self._refusal:
+            raise Unscorable(self._refusal)
         notes = []
         if protocol.checked or protocol.aligned:
             delay = self._delay
@@ -246,14 +256,15 @@ class PairScorer:
         reference = self._at(rate, "whole reference", self._reference, self.pair.reference_rate)
         return estimate_delay(reference, self._estimate, rate, self.protocol.max_delay_seconds)
 
-    def _refuse_another_duration(self) -> None:
+    @functools.cached_property
+    def _refusal(self) -> str:
+        """Why the two signals cannot be compared, whatever they hold; empty where they can."""
         pair = self.pair
-        lengths = pair.reference.size / pair.reference_rate, pair.estimate.size / pair.estimate_rate
-        if abs(lengths[1] - lengths[0]) > max(self.protocol.max_mismatch * max(lengths), MIN_MISMATCH_SECONDS):
-            raise Unscorable(
-                f"reference lasts {lengths[0]:.3f} s, estimate {lengths[1]:.3f} s: another utterance, or a wrong "
-                f"sample rate (reference {pair.reference_rate} Hz, estimate {pair.estimate_rate} Hz)"
-            )
+        if not pair.reference.size or not pair.estimate.size:
+            return ""  # said by the check of the signal
+        return refused_durations(
+            pair.reference, pair.reference_rate, pair.estimate, pair.estimate_rate, self.protocol.max_mismatch
+        )
 
 
 class _Matched(NamedTuple):

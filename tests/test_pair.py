@@ -19,6 +19,7 @@ from evalkit.cache import Cache
 from evalkit.metrics import METRICS, Unavailable, Unscorable, load_metric
 from evalkit.pair import Pair, score_pair
 from evalkit.protocol import PROTOCOLS, get_protocol
+from q2d2.rates import RateError
 from q2d2.registry import Registry, UnknownName
 
 RATE = 16_000
@@ -161,6 +162,67 @@ class TestPreparation:
         assert native.status == at8k.status == "failed"
         assert native.detail.startswith("reference lasts 2.000 s, estimate 1.000 s: another utterance, or a wrong")
         assert alone.status == "ok"
+
+
+class TestRates:
+    @pytest.mark.parametrize("protocol", [STRICT, PAPER])
+    @pytest.mark.parametrize("rates", [(48_000, 44_100), (24_000, 22_050), (11_025, 12_000)])
+    @pytest.mark.parametrize("seconds", [0.5, 3.0])
+    def test_a_copy_whose_header_names_another_usual_rate_fails(
+        self, seen: Any, rates: tuple[int, int], seconds: float, protocol: Any
+    ) -> None:
+        signal = bursts(seconds, rates[0])
+        for stated in (rates, rates[::-1]):
+            native, *_ = score_pair(pair(signal, signal, *stated), seen[1], protocol)
+            assert native.status == "failed"
+            assert "a wrong sample rate in one of the two files: the durations have the ratio of " in native.detail
+            assert " to ".join(map(str, rates)) in native.detail or " to ".join(map(str, rates[::-1])) in native.detail
+
+    @pytest.mark.parametrize("share", [0.0884, 0.07, -0.0812])
+    @pytest.mark.parametrize("seconds", [0.8, 3.0])
+    def test_padding_and_cropping_in_the_same_ratio_are_none(self, seen: Any, seconds: float, share: float) -> None:
+        signal = bursts(seconds)
+        more = round(share * signal.size)
+        estimate = np.concatenate([signal, np.zeros(max(0, more), np.float32)])[: signal.size + min(0, more)]
+        assert [score.status for score in score_pair(pair(signal, estimate), seen[1], PAPER)] == ["ok"] * 3
+
+    def test_what_an_earlier_version_scored_is_not_taken_from_the_cache(
+        self, seen: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        signal = bursts(2.0)
+        wrong = pair(signal, signal, 24_000, 22_050)
+        cache = Cache(tmp_path)
+        with monkeypatch.context() as before:
+            before.setattr("evalkit.pair.refused_durations", lambda *args: "")
+            assert {score.status for score in score_pair(wrong, seen[1], PAPER, cache)} == {"ok"}
+        native, at8k, alone = score_pair(wrong, seen[1], PAPER, cache)
+        assert (native.status, at8k.status, alone.status) == ("failed", "failed", "ok")
+
+    @pytest.mark.parametrize("rate", [2, 44_099, 999_983])
+    @pytest.mark.parametrize("side", ["reference", "estimate"])
+    def test_a_rate_that_no_recording_has_fails_at_once(self, seen: Any, side: str, rate: int) -> None:
+        rates = {"reference": (rate, 16_000), "estimate": (16_000, rate)}[side]
+        native, *_ = score_pair(pair(bursts(1.0), bursts(1.0), *rates), seen[1], STRICT)
+        assert native.status == "failed"
+        assert native.detail.startswith(f"{side} has a sampling rate of {rate} Hz")
+        assert native.seconds < 1
+
+    def test_two_plausible_rates_may_have_too_little_in_common(self, seen: Any) -> None:
+        scores = score_pair(pair(babble(1.0, 22_255), babble(1.0, 44_056), 22_255, 44_056), seen[1][:1], STRICT)
+        assert scores[0].detail.startswith("whole reference: 22255 Hz to 44056 Hz: rates with so little in common")
+        with pytest.raises(RateError, match="16000 Hz to 44099 Hz"):
+            STRICT.resampler(babble(), 16_000, 44_099)
+
+
+def bursts(seconds: float, rate: int = RATE) -> np.ndarray:
+    """Noise that comes and goes irregularly, as syllables do."""
+    rng = np.random.default_rng(5)
+    level = np.interp(
+        np.arange(round(seconds * rate)) / rate,
+        np.arange(0, seconds + 1, 0.07),
+        rng.uniform(0, 1, np.arange(0, seconds + 1, 0.07).size) ** 2,
+    )
+    return (0.3 * level * rng.uniform(-1, 1, level.size)).astype(np.float32)
 
 
 def with_nan(signal: np.ndarray) -> np.ndarray:

@@ -136,6 +136,19 @@ def test_an_unreadable_file_is_named_and_another_one_drawn(files: list[AudioFile
         assert torch.equal(met.audio, meant.audio) == (not met.problems)
 
 
+def test_rates_that_take_gigabytes_or_are_not_the_files_own_are_named(tmp_path: Path) -> None:
+    """What an old manifest, or one of another tool, says was never checked."""
+    soundfile.write(tmp_path / "strange.wav", noise(1.0, 44_099), 44_099)
+    other = write(tmp_path / "other.wav", noise(1.0, 16_000), 16_000)
+    reasons = {
+        AudioFile(tmp_path / "strange.wav", 44_099, 44_099): "a sampling rate of 44099 Hz",
+        AudioFile(other.path, other.frames, 44_099): "it has 16000 Hz, its manifest says 44099",
+    }
+    for file, reason in reasons.items():
+        with pytest.raises(UnreadableCorpus, match=reason):
+            dataset_of([file])[0]
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_corpus_without_readable_files_is_one_line(files: list[AudioFile], workers: int) -> None:
     for file in files:

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from q2d2.audio import AudioError, read_audio
 from q2d2.errors import UserError
+from q2d2.rates import RateError, check_rates
 from q2d2.training.manifest import AudioFile, Manifest
 from q2d2.training.permutation import Permutation
 
@@ -92,7 +93,13 @@ class SegmentDataset(Dataset[Segment]):
     def _read(self, file: AudioFile, position: float) -> Tensor:
         wanted = math.ceil(self.samples * file.sample_rate / self.sample_rate)
         length = min(wanted, file.frames)
-        samples, _ = read_audio(file.path, int(position * (file.frames - length + 1)), length)
+        samples, rate = read_audio(file.path, int(position * (file.frames - length + 1)), length)
+        if rate != file.sample_rate:
+            raise AudioError(file.path, f"it has {rate} Hz, its manifest says {file.sample_rate}: index it again")
+        try:
+            check_rates(rate, self.sample_rate)
+        except RateError as error:
+            raise AudioError(file.path, str(error)) from error
         audio = torch.from_numpy(samples)
         if file.sample_rate != self.sample_rate:
             audio = AF.resample(audio, file.sample_rate, self.sample_rate)
