@@ -62,7 +62,7 @@ def export(
     """Write a checkpoint as the .ckpt and YAML that the published code loads.
 
     An imported checkpoint gives back all entries, equal to the bit; one trained here gets fillers for those that no
-    forward pass uses. What no published model has (null, fsq, rvq, other sizes of the encoder) is refused.
+    forward pass uses. What no published model has (unquantized, fsq, rvq, other sizes of the encoder) is refused.
     """
     from q2d2.published_files import export_checkpoint
 

@@ -17,7 +17,7 @@ from q2d2.errors import UserError, did_you_mean
 from q2d2.training.config import TrainConfig, recipe_values
 
 KNOWN_ANSWERS = ("ground-truth", "mulaw-8bit", "noise-10db")
-BARE_NULL = 'null without quotes means "nothing" in YAML: write "null"'
+BARE_NULL = 'null without quotes means "nothing" in YAML: the bottleneck without codes is called unquantized'
 
 
 class ExperimentError(UserError, ValueError):

@@ -29,7 +29,7 @@ class PlannedBottleneck:
         bottleneck: {"name": ..., **options}.
         backbone: sizes of its backbone.
         checkpoint: where to load it from; None for one to be trained.
-        bits_per_frame: nominal; 0 for the null bottleneck.
+        bits_per_frame: nominal; 0 for the unquantized one.
     """
 
     name: str

@@ -17,10 +17,12 @@ BOTTLENECKS = Registry(
     "bottleneck",
     group="q2d2.bottlenecks",
     entries={
-        "null": "q2d2.bottleneck:NullBottleneck",
+        "unquantized": "q2d2.bottleneck:NullBottleneck",
         "q2d2": "q2d2.quantizer:Q2D2",
         "lattice": "q2d2.lattice_quantizer:LatticeQuantizer",
     },
+    # Readers of tables take "null" for a cell without a value.
+    former={"null": "unquantized"},
 )
 
 

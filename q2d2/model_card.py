@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from q2d2.bottleneck import BOTTLENECKS
 from q2d2.checkpoints import full_spec, load_codec, read_description
 from q2d2.codec import Codec
 
@@ -14,6 +15,7 @@ def codec_facts(codec: Codec) -> dict[str, str]:
     """Label -> one line, for people: sizes, bottleneck, bit rate and number of parameters of `codec`."""
     sizes, bottleneck = codec.config, codec.bottleneck
     spec = full_spec(bottleneck)
+    name = BOTTLENECKS.current(str(spec["name"]))
     options = ", ".join(f"{key} {_plain(value)}" for key, value in spec.items() if key != "name" and value is not None)
     rate = "continuous: no codes"
     if bottleneck.codebook_sizes:
@@ -27,7 +29,7 @@ def codec_facts(codec: Codec) -> dict[str, str]:
         "encoder": f"{sizes.num_filters} filters, {sizes.lstm_layers} LSTM layers, {sizes.dimension} latent channels",
         "decoder": f"{sizes.decoder_dim} / {sizes.decoder_intermediate} channels, {sizes.decoder_layers} blocks, "
         f"{sizes.num_embeddings} conditions",
-        "bottleneck": f"{spec['name']}: {options}" if options else str(spec["name"]),
+        "bottleneck": f"{name}: {options}" if options else name,
         "rate": rate,
         "parameters": f"{parameters / 1e6:.2f} M",
     }

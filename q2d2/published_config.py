@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 import yaml
 
+from q2d2.bottleneck import BOTTLENECKS
 from q2d2.checkpoints import full_spec
 from q2d2.codec import Codec, CodecConfig
 from q2d2.errors import UserError, did_you_mean
@@ -129,7 +130,7 @@ def published_config(codec: Codec) -> PublishedConfig:
         if problem := _levels_problem(tiling, levels):
             raise PublishedConfigError(problem)
         return PublishedConfig("q2d2", codec.config, spec)
-    what = "vq with codebook_dim" if name == "vq" else f"bottleneck {name!r}"
+    what = "vq with codebook_dim" if name == "vq" else f"bottleneck {BOTTLENECKS.current(name)!r}"
     raise PublishedConfigError(
         f"{what} is in no published model: they have vq with one codebook as wide as the latents, or q2d2"
     )

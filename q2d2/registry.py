@@ -39,12 +39,16 @@ class Registry:
         kind: what an entry is, for messages ("bottleneck", "metric", ...).
         group: entry-point group searched for further entries.
         entries: built-in name -> "package.module:Attribute".
+        former: names of before that old files hold -> what they are called now; not listed, but found.
     """
 
-    def __init__(self, kind: str, group: str, entries: Mapping[str, str]) -> None:
+    def __init__(
+        self, kind: str, group: str, entries: Mapping[str, str], former: Mapping[str, str] | None = None
+    ) -> None:
         self.kind = kind
         self.group = group
         self._entries = dict(entries)
+        self._former = dict(former or {})
 
     def _targets(self) -> dict[str, str]:
         return {**_installed(self.group, tuple(sys.path)), **self._entries}
@@ -53,13 +57,17 @@ class Registry:
         """All known names: built-in in their order, then installed ones sorted."""
         return [*self._entries, *sorted(set(self._targets()) - set(self._entries))]
 
+    def current(self, name: str) -> str:
+        """What the entry `name` is called now; any other name as it is."""
+        return self._former.get(name, name)
+
     def require(self, name: str) -> str:
         """The "module:attribute" of the entry `name`, without importing it.
 
         Raises:
             UnknownName: `name` is not registered; the message suggests close names.
         """
-        targets = self._targets()
+        targets, name = self._targets(), self.current(name)
         if name not in targets:
             hint = did_you_mean(name, targets)
             raise UnknownName(f"unknown {self.kind} {name!r}.{hint} Known: {', '.join(self.names())}.")

@@ -11,7 +11,7 @@ from q2d2.bottleneck import Bottleneck, build_bottleneck
 
 DIM = 12
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
-    "null": ("null", {}),
+    "unquantized": ("unquantized", {}),
     "q2d2": ("q2d2", {"tiling": "rhombic", "levels": [7, 7, 7, 7]}),
     "lattice-a2": ("lattice", {"lattice": "a2", "levels": [7, 6, 5]}),
     "lattice-d4": ("lattice", {"lattice": "d4", "levels": [6, 5]}),

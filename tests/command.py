@@ -32,7 +32,7 @@ TINY: dict[str, Any] = {
     "speed": {"seconds": 1.0, "repeats": 1},
     "examples": 1,
     "systems": {
-        "null": {"bottleneck": {"name": "null"}},
+        "unquantized": {"bottleneck": {"name": "unquantized"}},
         "rectangular": {"bottleneck": {"name": "q2d2", "tiling": "rectangular", "levels": [5, 5]}},
         "rhombic": {"bottleneck": {"name": "q2d2", "tiling": "rhombic", "levels": [5, 5]}},
         "hexagonal": {"bottleneck": {"name": "q2d2", "tiling": "hexagonal", "levels": [5, 5]}},

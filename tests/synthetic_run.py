@@ -16,7 +16,7 @@ FRAME_RATE = 50.0
 NUM_UTTERANCES = 60
 ANCHOR_SCORES = {"ground-truth": (4.64, 1.0), "mulaw-8bit": (4.21, 0.998), "noise-10db": (1.38, 0.92)}
 CODECS = {
-    "null": (None, [], 2.31, 0.91),
+    "unquantized": (None, [], 2.31, 0.91),
     "rectangular": ({"name": "q2d2", "tiling": "rectangular", "levels": [9, 9, 9, 9, 9, 9]}, [81] * 3, 1.82, 0.86),
     "rhombic": ({"name": "q2d2", "tiling": "rhombic", "levels": [7, 7, 7, 7, 7, 7]}, [85] * 3, 1.88, 0.868),
     "hexagonal": ({"name": "q2d2", "tiling": "hexagonal", "levels": [9, 9, 9, 9, 9, 9]}, [81] * 3, 1.86, 0.867),
@@ -44,7 +44,7 @@ def make_systems() -> pd.DataFrame:
             {
                 "system": name,
                 "kind": "codec",
-                "bottleneck": json.dumps(spec or {"name": "null"}),
+                "bottleneck": json.dumps(spec or {"name": "unquantized"}),
                 "bits_per_frame": bits or None,
                 "bitrate": bits * FRAME_RATE or None,
                 "tokens_per_second": len(sizes) * FRAME_RATE or None,

@@ -52,7 +52,7 @@ def test_codes_are_in_range(case: str) -> None:
 
 def test_bits_per_frame() -> None:
     bits = {case: build(case).bits_per_frame for case in CASES}
-    assert bits["null"] == 0
+    assert bits["unquantized"] == 0
     assert bits["vq"] == pytest.approx(math.log2(37))
     assert bits["rvq"] == pytest.approx(3 * math.log2(19))
     assert bits["rvq-mixed"] == pytest.approx(math.log2(19 * 11 * 7))
@@ -138,7 +138,7 @@ def test_spec_is_json_and_rebuilds(case: str) -> None:
     assert build_bottleneck(spec.pop("name"), DIM, **spec).codebook_sizes == bottleneck.codebook_sizes
 
 
-@pytest.mark.parametrize("case", [name for name in CASES if name not in ("null", "q2d2")])
+@pytest.mark.parametrize("case", [name for name in CASES if name not in ("unquantized", "q2d2")])
 def test_wrong_shapes_are_named(case: str) -> None:
     bottleneck = trained(case)
     with pytest.raises(ValueError, match=r"latents \(4, 13, 25\): expected \(batch, 12, frames\)"):

@@ -21,7 +21,7 @@ from evalkit.tables import compare_with_baseline, render_console, render_differe
 from q2d2.registry import UnknownName
 from tests.synthetic_run import SCALES, assert_legible, make_all_metrics, make_folders, make_systems
 
-FEW = ("ground-truth", "noise-10db", "null", "fsq", "vq", "rhombic")
+FEW = ("ground-truth", "noise-10db", "unquantized", "fsq", "vq", "rhombic")
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def verdict(differences: pd.DataFrame, system: str, metric: str = "pesq") -> str
 def test_marks_follow_the_verdicts(
     utterances: pd.DataFrame, systems: pd.DataFrame, differences: pd.DataFrame, tmp_path: Path
 ) -> None:
-    assert [verdict(differences, name) for name in ("vq", "rhombic", "null")] == ["worse", "better", "better"]
+    assert [verdict(differences, name) for name in ("vq", "rhombic", "unquantized")] == ["worse", "better", "better"]
     summary = summarize(utterances, systems, differences)
     _, markdown, latex, *_ = write_tables(utterances, systems, tmp_path, "T", baseline="fsq")
     console = on_console(render_console(summary))

@@ -252,7 +252,7 @@ class TestPlan:
         systems = {system.name: system for system in planned(path).systems}
         assert systems["fsq"].bitrate == pytest.approx(125 * 2 * 2.321928, rel=1e-6)
         assert systems["rvq"].bitrate == 125 * 6
-        assert systems["null"].bitrate == 0
+        assert systems["unquantized"].bitrate == 0
 
     def test_folder_trained_otherwise_is_refused_and_named(self, path: Path, tmp_path: Path) -> None:
         folder = tmp_path / "run"

@@ -150,6 +150,14 @@ class TestSystems:
         assert {(c.system, c.candidate) for c in verdict.comparisons} == {("before", "after")}
         assert "after is compared with before: there is no other" in verdict.notes
 
+    def test_what_built_in_experiments_call_otherwise_now_pairs_with_its_former_name(self):
+        before, after = (self.run_of(fsq=name, rhombic="rhombic") for name in ("null", "unquantized"))
+        verdict = compare(after, before)
+        assert verdict.decision == "same"
+        assert {(c.system, c.candidate) for c in verdict.comparisons} == {
+            ("null", "unquantized"), ("rhombic", "rhombic")
+        }  # fmt: skip
+
     def test_several_without_a_common_name_are_refused(self):
         told = reason(compare(self.run_of(fsq="a", rhombic="b")))
         assert "the baseline has rhombic, fsq; the candidate has b, a" in told

@@ -269,7 +269,7 @@ def test_the_command_refuses_in_one_line(tmp_path: Path) -> None:
     assert "go together" in evalkit("geometry", "--record", "tiny", *out).complaint
     assert "exclude one another" in evalkit("geometry", "--record", "tiny", "--latents", "a.npz", *out).complaint
     complaint = evalkit("geometry", "--record", "tiny", "--data", tmp_path, *out).complaint
-    assert complaint == "tiny: its bottleneck is 'null'; latents are recorded from one of the kind q2d2"
+    assert complaint == "tiny: its bottleneck is 'unquantized'; latents are recorded from one of the kind q2d2"
 
 
 def test_the_page_quotes_what_is_measured() -> None:

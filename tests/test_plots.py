@@ -217,7 +217,7 @@ LONG = "rhombic-published-gradient-levels-9-9-7-7-7-7"
 def test_long_names_stay_legible(
     utterances: pd.DataFrame, systems: pd.DataFrame, codes: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = {"rhombic": LONG, "null": f"{LONG}-null", "vq": f"{LONG}-vq", "rvq": f"{LONG}-rvq"}
+    names = {"rhombic": LONG, "unquantized": f"{LONG}-null", "vq": f"{LONG}-vq", "rvq": f"{LONG}-rvq"}
     renamed = [frame.assign(system=frame["system"].replace(names)) for frame in (utterances, systems, codes)]
     scores, rows, usage = renamed
     training = {names.get(name, name): log for name, log in make_training().items()}

@@ -98,13 +98,13 @@ def test_every_registry_entry_can_be_imported(where: str) -> None:
 
 
 def test_registered_bottlenecks_keep_the_interface() -> None:
-    assert {"q2d2", "fsq", "vq", "rvq", "null"} <= set(BOTTLENECKS.names())
+    assert {"q2d2", "fsq", "vq", "rvq", "unquantized"} <= set(BOTTLENECKS.names())
     for name in BOTTLENECKS.names():
         assert issubclass(BOTTLENECKS.resolve(name), Bottleneck), name
 
 
 def test_a_mistyped_name_is_answered_with_the_close_one() -> None:
-    known = "null, q2d2, lattice, fsq, rvq, vq"
+    known = "unquantized, q2d2, lattice, fsq, rvq, vq"
     with pytest.raises(UnknownName, match=rf"unknown bottleneck 'q2d'.*'q2d2'.*Known: {known}"):
         BOTTLENECKS.resolve("q2d")
 

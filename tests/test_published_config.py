@@ -261,7 +261,7 @@ class TestOfACodec:
     @pytest.mark.parametrize(
         ("name", "options", "message"),
         [
-            ("null", {}, "bottleneck 'null' is in no published model"),
+            ("null", {}, "bottleneck 'unquantized' is in no published model"),
             ("fsq", {"levels": [5, 5]}, "bottleneck 'fsq' is in no published model"),
             ("rvq", {"codebook_size": 4, "num_quantizers": 2}, "bottleneck 'rvq' is in no published model"),
             ("vq", {"codebook_size": 4, "codebook_dim": 3}, "vq with codebook_dim is in no published model"),

@@ -211,8 +211,10 @@ def test_spec_rebuilds() -> None:
     assert quantizer.codebook_sizes == (35,)
 
 
-def test_null_bottleneck_is_the_identity_without_codes() -> None:
-    null = build_bottleneck("null", DIM)
+@pytest.mark.parametrize("name", ["unquantized", "null"])
+def test_null_bottleneck_is_the_identity_without_codes(name: str) -> None:
+    null = build_bottleneck(name, DIM)
+    assert null.spec == {"name": name}  # as given: what older runs and checkpoints hold is compared with it
     assert isinstance(null, NullBottleneck)
     latents = latents_of(8)
     output = null(latents)

@@ -289,4 +289,4 @@ class TestShards:
     def test_systems_are_trained_before(self, tmp_path: Path) -> None:
         path = write_experiment(tmp_path / "trial.yaml")
         complaint = evalkit("run", path, "--out", tmp_path / "run", "--shard", "1/2").complaint
-        assert "train null first: evalkit train" in complaint
+        assert "train unquantized first: evalkit train" in complaint

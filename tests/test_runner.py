@@ -88,7 +88,7 @@ class TestFinished:
         assert frame["bitrate"]["rvq"] == 750
         assert frame["tokens_per_second"]["rvq"] == 250
         assert frame["bitrate"]["fsq"] == pytest.approx(250 * np.log2(5))
-        assert pd.isna(frame["bitrate"]["null"])
+        assert pd.isna(frame["bitrate"]["unquantized"])
         assert pd.isna(frame["utilization"]["mulaw-8bit"])
         trained = frame.loc[list(TINY["systems"])]
         assert (trained["train_steps"] == 12).all()
@@ -99,7 +99,7 @@ class TestFinished:
     def test_codes_add_up(self, finished: Run) -> None:
         codes = finished.rows("codes")
         systems = finished.rows("systems").set_index("system").to_dict("index")
-        assert set(codes["system"]) == set(TINY["systems"]) - {"null"}
+        assert set(codes["system"]) == set(TINY["systems"]) - {"unquantized"}
         for (system, quantizer), group in codes.groupby(["system", "quantizer"]):
             assert len(group) == systems[system]["codebook_sizes"][quantizer]
             assert group["count"].sum() == systems[system]["frames_counted"] > 0

@@ -109,7 +109,8 @@ class TestFinishedRun:
         _, calls, _, _ = sent
         for name in SYSTEMS:
             shown = {call.name.partition("/")[0]: call.content for call in calls["image", name]}
-            assert list(shown) == (["spectrograms", "codes"] if name in CODECS and name != "null" else ["spectrograms"])
+            coded = name in CODECS and name != "unquantized"
+            assert list(shown) == ["spectrograms", "codes"][: 1 + coded]
             for picture in shown.values():
                 assert picture.dtype == np.uint8
                 assert picture.shape[2] == 3

@@ -1,6 +1,6 @@
 """Put a trained backbone into the package as a named float16 checkpoint.
 
-python tools/ship_checkpoint.py runs/backbone/checkpoints/null tiny
+python tools/ship_checkpoint.py runs/backbone/checkpoints/unquantized tiny
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ from evalkit.saved_run import SavedRun
 from q2d2.errors import did_you_mean
 
 MAX_NAMED = 10
+# What the built-in experiments called a system in earlier versions -> now.
+FORMER_NAMES = {"null": "unquantized"}
 
 
 class Pair(NamedTuple):
@@ -52,7 +54,8 @@ def pair_systems(before: Rows, after: Rows, wanted: Sequence[str]) -> Paired:
     ours, theirs = before.of_kind(anchors=False), after.of_kind(anchors=False)
     if wanted:
         return Paired(tuple(dict.fromkeys(_asked_for(each, ours, theirs) for each in wanted)))
-    shared = [name for name in ours if name in theirs]
+    renamed = {old: new for old, new in FORMER_NAMES.items() if old in ours and old not in theirs and new in theirs}
+    shared = [name for name in ours if name in theirs or name in renamed]
     if not shared and len(ours) == len(theirs) == 1:
         return Paired(
             (Pair(ours[0], theirs[0]),), notes=(f"{theirs[0]} is compared with {ours[0]}: there is no other",)
@@ -65,13 +68,13 @@ def pair_systems(before: Rows, after: Rows, wanted: Sequence[str]) -> Paired:
             f"no system has the same name: the baseline has {listed(ours)}; the candidate has {listed(theirs)}; "
             "pair them by --system BASELINE=CANDIDATE",
         ))  # fmt: skip
-    missing = [name for name in ours if name not in theirs]
-    extra = [name for name in theirs if name not in ours]
+    missing = [name for name in ours if name not in shared]
+    extra = [name for name in theirs if name not in ours and name not in renamed.values()]
     reasons = (
         f"the candidate lacks {listed(missing)} of the baseline; name the systems to compare by --system NAME",
     ) if missing else ()  # fmt: skip
     notes = (f"not compared, the baseline does not have them: {listed(extra)}",) if extra else ()
-    return Paired(tuple(Pair(name, name) for name in shared), reasons, notes)
+    return Paired(tuple(Pair(name, renamed.get(name, name)) for name in shared), reasons, notes)
 
 
 def _asked_for(wanted: str, ours: Sequence[str], theirs: Sequence[str]) -> Pair:

@@ -14,6 +14,7 @@ from torch import Tensor
 from evalkit.datasets.corpus import find_audio
 from evalkit.geometry.partition import Floats
 from q2d2.audio import read_blocks, read_header
+from q2d2.bottleneck import BOTTLENECKS
 from q2d2.checkpoints import load_codec
 from q2d2.codec import Codec
 from q2d2.errors import UserError
@@ -92,7 +93,7 @@ def record_latents(
         raise LatentsError(f"{target}: latents are recorded to a .safetensors file")
     codec = load_codec(checkpoint)
     if not isinstance(codec.bottleneck, Q2D2):
-        name = codec.bottleneck.spec["name"]
+        name = BOTTLENECKS.current(codec.bottleneck.spec["name"])
         raise LatentsError(f"{checkpoint}: its bottleneck is {name!r}; latents are recorded from one of the kind q2d2")
     files: list[Path] = []
     for source in sources:

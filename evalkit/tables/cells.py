@@ -102,7 +102,7 @@ def _metric_columns(summary: pd.DataFrame) -> list[Column]:
 def is_ranked(summary: pd.DataFrame) -> pd.Series:
     """Which rows compete for the best: codecs with a bit rate, and folders of decoded audio, whose rate is not known.
 
-    Anchors and codecs without codes (null) do not.
+    Anchors and codecs without codes (unquantized) do not.
     """
     return ((summary["kind"] == "codec") & summary["kbps"].notna()) | (summary["kind"] == "folder")
 
