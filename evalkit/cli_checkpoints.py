@@ -31,15 +31,19 @@ def import_command(
     """Read a published checkpoint, strictly, and write it as a checkpoint folder.
 
     Every published entry must be there with its shape, also those that no forward pass uses; these are kept for
-    `evalkit export`. Discriminators are left out.
+    `evalkit export`. Discriminators are left out. Weights under model or generator, names of a wrapped model (module.,
+    _orig_mod., model.) and float16, bfloat16 or float64 are taken, and what was converted is printed.
     """
     from q2d2.model_card import codec_facts
     from q2d2.published_files import import_checkpoint
 
     done = import_checkpoint(family, file, config, out or Path("runs/imported") / file.stem, replace=force)
+    place = "" if done.place in ("the top", "state_dict") else f", weights under {done.place}"
+    converted = ", ".join(f"{count:,} from {dtype}" for dtype, count in done.converted.items())
     _print(
         {
-            "read": f"{file} (sha256 {done.file_sha256})",
+            "read": f"{file} (sha256 {done.file_sha256}){place}",
+            **({"converted": f"to float32: {converted}"} if converted else {}),
             **codec_facts(done.codec),
             "entries": f"{done.num_read} read, {done.num_unused} of them unused and kept for export; "
             f"{done.num_training:,} of training left out",

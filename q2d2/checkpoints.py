@@ -23,14 +23,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 
 from q2d2 import __version__
 from q2d2.bottleneck import BOTTLENECKS, Bottleneck, build_bottleneck
 from q2d2.codec import Codec, CodecConfig
 from q2d2.errors import UserError
 from q2d2.files import file_sha256, whole, write_atomically
+from q2d2.tensors import UnreadableTensors, listed, read_safetensors, tensor_faults
 
 FORMAT = 1
 WEIGHTS, CONFIG = "codec.safetensors", "codec.json"
@@ -210,24 +210,21 @@ def _backbone(folder: Path, described: dict[str, Any]) -> CodecConfig:
 
 
 def _load_state(module: torch.nn.Module, state: dict[str, torch.Tensor], folder: Path) -> None:
-    try:
-        module.load_state_dict(state)
-    except RuntimeError as error:
-        raise CheckpointError(f"{folder / WEIGHTS} does not fit {folder / CONFIG}: {error}") from error
+    if faults := tensor_faults(state, module.state_dict()):
+        raise CheckpointError(f"{folder / WEIGHTS} does not fit {folder / CONFIG}: {listed(faults)}")
+    module.load_state_dict(state)
 
 
 def _read_weights(folder: Path, described: dict[str, Any]) -> dict[str, torch.Tensor]:
-    tensors = _read_tensors(folder / WEIGHTS, described["weights_sha256"])
-    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    return _read_tensors(folder / WEIGHTS, described["weights_sha256"])
 
 
 def _read_tensors(path: Path, sha256: str) -> dict[str, torch.Tensor]:
     verify_file(path, sha256)
     try:
-        tensors: dict[str, torch.Tensor] = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
-    return tensors
+        return read_safetensors(path)[0]
+    except UnreadableTensors as error:
+        raise CheckpointError(str(error)) from error
 
 
 def verify_file(path: Path, sha256: str) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from q2d2.codec.codec import Codec
 from q2d2.errors import UserError
 from q2d2.quantizer import Q2D2
+from q2d2.tensors import listed, tensor_faults, value_faults
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -32,7 +33,6 @@ _PIECES = (
 )
 # Of the training module beside the codec: discriminators, and the mel loss's window and filters.
 _TRAINING = re.compile(r"(multiperioddisc|multiresddisc|dac|dacdiscriminator|melspec_loss)\.")
-_SHOWN = 5
 
 
 class CheckpointMismatch(UserError, ValueError):
@@ -84,22 +84,20 @@ def load_published(codec: Codec, state: Mapping[str, Tensor]) -> dict[str, Tenso
         Copies of the entries that `codec` does not use, as `export_state` takes them.
 
     Raises:
-        CheckpointMismatch: an entry is missing, unknown, no float32 or of another shape, the codebook was never
-            trained, or the window is no Hann window; `codec` is unchanged then.
+        CheckpointMismatch: an entry is missing, unknown, no float32, of another shape or not finite, the codebook was
+            never trained, or the window is no Hann window; `codec` is unchanged then.
     """
-    expected = published_shapes(codec)
+    expected = {name: torch.empty(shape, device="meta") for name, shape in published_shapes(codec).items()}
     given = {name: tensor for name, tensor in state.items() if not is_of_training(name)}
-    problems = [f"missing {name}" for name in sorted(expected.keys() - given.keys())]
-    problems += [f"unexpected {name}" for name in sorted(given.keys() - expected.keys())]
-    for name in sorted(expected.keys() & given.keys()):
-        problems += _entry_problems(name, given[name], expected[name])
-    if problems:
-        rest = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        raise CheckpointMismatch(f"published state does not fit this codec: {'; '.join(problems[:_SHOWN])}{rest}")
+    unused = unused_shapes(codec)
+    faults = tensor_faults(given, expected, floats=(torch.float32,), without_values=unused.keys())
+    faults = faults or _constant_faults(given)
+    if faults:
+        raise CheckpointMismatch(f"published state does not fit this codec: {listed(faults)}")
     with torch.no_grad():
         for name, tensor in published_state(codec).items():
             tensor.copy_(given[name])
-    return {name: given[name].clone() for name in unused_shapes(codec)}
+    return {name: given[name].clone() for name in unused}
 
 
 def export_state(codec: Codec, unused: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
@@ -111,7 +109,7 @@ def export_state(codec: Codec, unused: Mapping[str, Tensor] | None = None) -> di
             norm ones; no published forward pass reads these either.
 
     Raises:
-        CheckpointMismatch: `unused` holds other entries than it should.
+        CheckpointMismatch: `unused` holds other entries than it should, or values that are not finite.
     """
     shapes = unused_shapes(codec)
     if unused is None:
@@ -121,24 +119,23 @@ def export_state(codec: Codec, unused: Mapping[str, Tensor] | None = None) -> di
         } | {_WINDOW: torch.hann_window(codec.head.n_fft)}
     elif {name: tuple(tensor.shape) for name, tensor in unused.items()} != shapes:
         different = sorted(unused.keys() ^ shapes.keys()) or ["their shapes"]
-        raise CheckpointMismatch(f"kept entries do not fit this codec: {', '.join(different[:_SHOWN])}")
+        raise CheckpointMismatch(f"kept entries do not fit this codec: {', '.join(different[:5])}")
+    elif faults := value_faults(unused):
+        raise CheckpointMismatch(f"kept entries do not fit this codec: {listed(faults)}")
     whole = published_state(codec) | dict(unused)
     return {name: tensor.detach().cpu().float().contiguous().clone() for name, tensor in whole.items()}
 
 
-def _entry_problems(name: str, tensor: object, shape: tuple[int, ...]) -> list[str]:
-    if not isinstance(tensor, Tensor):
-        return [f"{name}: {type(tensor).__name__}, expected a tensor"]
-    if tuple(tensor.shape) != shape:
-        return [f"{name}: shape {tuple(tensor.shape)}, expected {shape}"]
-    if tensor.dtype != torch.float32:
-        return [f"{name}: {str(tensor.dtype).removeprefix('torch.')}, expected float32"]
-    if name.endswith("._codebook.inited") and not bool(tensor.all()):
-        return [f"{name} is 0: this codebook was never trained"]
-    # The head's own window is a constant; with another one in the file the published model would sound different.
-    if name == _WINDOW and not torch.allclose(tensor.cpu(), torch.hann_window(shape[0]), atol=1e-6):
-        return [f"{name}: not the Hann window that this codec uses"]
-    return []
+def _constant_faults(state: Mapping[str, Tensor]) -> list[str]:
+    """What is wrong with entries that can have but one value."""
+    faults = []
+    for name, tensor in state.items():
+        if name.endswith("._codebook.inited") and not bool(tensor.all()):
+            faults.append(f"{name} is 0: this codebook was never trained")
+        # The head's own window is a constant; with another one in the file the published model would sound different.
+        if name == _WINDOW and not torch.allclose(tensor.cpu(), torch.hann_window(len(tensor)), atol=1e-6):
+            faults.append(f"{name}: not the Hann window that this codec uses")
+    return faults
 
 
 def _seanet_decoder_shapes() -> Shapes:

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import io
-import pickle
-import re
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,6 +25,8 @@ from q2d2.codec import Codec
 from q2d2.files import whole
 from q2d2.published import CheckpointMismatch, export_state, is_of_training, load_published, published_shapes
 from q2d2.published_config import PublishedConfig, PublishedConfigError, published_config, read_published_config
+from q2d2.published_layouts import FoundState, LayoutError, as_float32, find_state
+from q2d2.torch_files import ForeignObjects, TorchFileError, read_torch
 
 UNUSED = "published_unused.safetensors"
 
@@ -45,6 +43,8 @@ class Imported:
         num_read: entries of the codec that were read.
         num_unused: of these, the ones that no forward pass uses; kept beside the weights for export.
         num_training: entries of the training that were left out.
+        place: what the weights lay under in the file.
+        converted: entries that were converted to float32, by the name of their type.
     """
 
     codec: Codec
@@ -54,6 +54,8 @@ class Imported:
     num_read: int
     num_unused: int
     num_training: int
+    place: str
+    converted: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,8 @@ def import_checkpoint(family: str, file: Path, config: Path, folder: Path, repla
     """
     described = read_published_config(config, family)
     codec = build_published(described)
-    state = read_state(file)
+    found = find_published(file)
+    state, converted = as_float32(found.tensors, published_shapes(codec))
     try:
         unused = load_published(codec, state)
     except CheckpointMismatch as error:
@@ -101,6 +104,8 @@ def import_checkpoint(family: str, file: Path, config: Path, folder: Path, repla
         num_read=len(published_shapes(codec)),
         num_unused=len(unused),
         num_training=sum(map(is_of_training, state)),
+        place=found.place,
+        converted=converted,
     )
 
 
@@ -160,28 +165,27 @@ def build_published(config: PublishedConfig) -> Codec:
 
 
 def read_state(file: Path) -> dict[str, Tensor]:
-    """The state dict of a .ckpt: name -> tensor, on the CPU, the file mapped into memory where its format allows.
+    """The tensors of `find_published`."""
+    return find_published(file).tensors
 
-    Both {"state_dict": {...}, ...} and a bare state dict are taken. Nothing but tensors and plain values is ever
-    loaded (`weights_only`): the general format runs code.
+
+def find_published(file: Path) -> FoundState:
+    """The published weights of a .ckpt, on the CPU, the file mapped into memory where its format allows.
+
+    They may lie at the top or under `state_dict`, `model` or `generator`, and have the names of a wrapped model; see
+    `q2d2.published_layouts`. Nothing but tensors and plain values is ever loaded: the general format runs code.
 
     Raises:
-        CheckpointError: no such file, damaged, no state dict in it, or objects beside the tensors.
+        CheckpointError: no such file, damaged, no weights in it, or objects beside the tensors.
     """
     try:
-        file.open("rb").close()
-    except OSError as error:
-        raise CheckpointError(f"{file} cannot be read: {error.strerror or error}") from error
-    try:
-        loaded: Any = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError) as error:
-        if classes := _foreign_classes(file, error):
-            raise CheckpointError(_REFUSED.format(file=file, classes=", ".join(classes))) from error
-        raise CheckpointError(f"{file} is damaged, or was not written by torch.save") from error
-    state = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else None
-    if not isinstance(state, Mapping) or not any(str(name).startswith(("backbone.", "head.")) for name in state):
-        raise CheckpointError(f"{file} holds no state_dict with entries feature_extractor.*, backbone.* and head.*")
-    return {str(name): value for name, value in state.items()}
+        return find_state(read_torch(file))
+    except ForeignObjects as error:
+        raise CheckpointError(_REFUSED.format(file=file, classes=", ".join(error.classes))) from error
+    except TorchFileError as error:
+        raise CheckpointError(str(error)) from error
+    except LayoutError as error:
+        raise CheckpointError(f"{file} holds {error}") from error
 
 
 _REFUSED = (
@@ -190,13 +194,3 @@ _REFUSED = (
     "python -c \"import sys, torch; state = torch.load(sys.argv[1], map_location='cpu', weights_only=False); "
     "torch.save({{'state_dict': state['state_dict']}}, sys.argv[2])\" {file} tensors.ckpt"
 )
-
-
-def _foreign_classes(file: Path, refusal: Exception) -> list[str]:
-    """Some of the classes that a file names and `weights_only` does not allow; none if that was not the matter."""
-    if zipfile.is_zipfile(file):
-        try:
-            return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(file))[:3]
-        except Exception:  # only for the message; a damaged file fails here in any of a dozen ways
-            return []
-    return re.findall(r"GLOBAL (\S+)", str(refusal))[:1]  # in the older format only the first is known

@@ -251,7 +251,7 @@ DAMAGES: dict[str, tuple[Callable[[Content], object], str]] = {
     "no tensor": (partial(_change, "generator", _GAIN, Tensor.tolist), "weight_g: list, expected a tensor"),
     "not a number": (
         partial(_change, "generator", "model.1.lstm.bias_hh_l1", lambda bias: bias * math.nan),
-        r"not finite: generator\.model\.1\.lstm\.bias_hh_l1",
+        r"generator\.model\.1\.lstm\.bias_hh_l1: \d+ of \d+ values are not finite",
     ),
     "no direction": (
         partial(_change, "CodecEnc", "block.0.weight_v", torch.zeros_like),
@@ -259,7 +259,7 @@ DAMAGES: dict[str, tuple[Callable[[Content], object], str]] = {
     ),
     "many": (lambda content: content | {"CodecEnc": {}}, "missing .*; and [0-9]+ more"),
     "a list": (lambda content: [content], "holds list, expected CodecEnc and generator"),
-    "code": (lambda content: content | {"args": Path("x")}, "objects beside tensors"),
+    "code": (lambda content: content | {"args": Path("x")}, r"objects beside its tensors \(pathlib"),
 }
 
 
@@ -281,7 +281,7 @@ def test_files_that_are_no_checkpoints_are_refused(content: Content, tmp_path: P
     whole = (tmp_path / "bigcodec.pt").read_bytes()
     for damaged in (b"", b"hello", whole[: len(whole) // 2], pickle.dumps({"CodecEnc": Path("x")}, protocol=2)):
         (tmp_path / "bigcodec.pt").write_bytes(damaged)
-        with pytest.raises(CodecError, match="damaged, or holds objects"):
+        with pytest.raises(CodecError, match=r"is damaged, or was not written by|holds objects beside"):
             load_network(tmp_path / "bigcodec.pt", TINY)
 
 

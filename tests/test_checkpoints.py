@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import json
 import os
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import q2d2
 from q2d2 import checkpoints
@@ -212,6 +213,43 @@ def test_one_damaged_byte_is_noticed(folder: Path, position: int) -> None:
     for load in (load_codec, lambda source: load_backbone(trained("null"), source)):
         with pytest.raises(CheckpointError, match=rf"{WEIGHTS} is damaged: sha256 \w+, {CONFIG} says"):
             load(folder)
+
+
+def rewritten(folder: Path, **changes: torch.Tensor) -> None:
+    """Other weights in a checkpoint, with their right digest."""
+    weights = load_file(folder / WEIGHTS) | {name.replace("__", "."): tensor for name, tensor in changes.items()}
+    save_file(weights, folder / WEIGHTS)
+    described = json.loads((folder / CONFIG).read_text())
+    described["weights_sha256"] = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+    (folder / CONFIG).write_text(json.dumps(described))
+
+
+@pytest.mark.parametrize(
+    ("tensor", "fault"),
+    [
+        (torch.full((64,), torch.nan), "64 of 64 values are not finite"),
+        (torch.full((64,), 1e300, dtype=torch.float64), "64 of 64 values are not finite"),
+        (torch.ones(64, dtype=torch.int32), "int32, expected float32"),
+        (torch.ones(64, dtype=torch.complex64), "complex64, expected float32"),
+        (torch.ones(64).to(torch.float8_e4m3fn), "float8_e4m3fn, expected float32"),
+        (torch.ones(65), r"shape \(65,\), expected \(64,\)"),
+    ],
+)
+def test_weights_that_are_no_numbers_are_refused_by_name(folder: Path, tensor: torch.Tensor, fault: str) -> None:
+    rewritten(folder, decoder__embed__bias=tensor)
+    with pytest.raises(CheckpointError, match=rf"{WEIGHTS} does not fit .*{CONFIG}: decoder\.embed\.bias: {fault}"):
+        Codec.from_pretrained(folder)
+    with pytest.raises(CheckpointError, match=rf"embed\.bias: {fault}"):  # warm start
+        load_backbone(trained("null"), folder)
+
+
+def test_flags_of_a_codebook_are_no_numbers_to_check(tmp_path: Path) -> None:
+    save_codec(trained("vq"), tmp_path)
+    rewritten(tmp_path)
+    flag = next(name for name, tensor in load_codec(tmp_path).state_dict().items() if tensor.dtype == torch.bool)
+    rewritten(tmp_path, **{flag.replace(".", "__"): torch.tensor(1.0)})
+    with pytest.raises(CheckpointError, match="float32, expected bool"):
+        load_codec(tmp_path)
 
 
 def test_missing_weights_are_named(folder: Path) -> None:

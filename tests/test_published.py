@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -24,6 +25,7 @@ from q2d2.published import (
     published_state,
     unused_shapes,
 )
+from q2d2.published_layouts import as_float32
 from tests import golden
 
 MODELS: dict[str, tuple[tuple[int, ...], str, dict[str, Any]]] = {
@@ -226,6 +228,37 @@ def test_any_other_shape_or_type_is_named(data: st.DataObject) -> None:
     message = data.draw(st.sampled_from(sorted(wrong)))
     with pytest.raises(CheckpointMismatch, match=re.escape(name) + ": " + message):
         load_published(codec, state | {name: wrong[message]})
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda bias: bias.index_fill(0, torch.tensor([1]), torch.nan), "1 of 18 values are not finite"),
+        (lambda bias: bias.double() * 1e300, "18 of 18 values are not finite"),
+        (lambda bias: bias.long(), "int64, expected float32"),
+        (lambda bias: bias.to(torch.complex64), "complex64, expected float32"),
+        (lambda bias: bias.to(torch.float8_e5m2), "float8_e5m2, expected float32"),
+        (lambda bias: bias.to("meta"), "a shape without values (device meta)"),
+        (lambda bias: bias.half()[:1].expand(10**6, 10**6), "shape (1000000, 1000000), expected (18,)"),
+    ],
+)
+def test_weights_that_are_no_numbers_are_refused_by_name(change: Callable[[Tensor], Tensor], fault: str) -> None:
+    codec = small_codec("q2d2")
+    state = copied(codec)
+    state["head.out.bias"] = change(state["head.out.bias"] + 1)
+    given, _ = as_float32(state, published_shapes(codec))
+    with pytest.raises(CheckpointMismatch, match=re.escape(f"head.out.bias: {fault}")):
+        load_published(codec, given)
+
+
+def test_values_that_no_forward_pass_uses_are_checked_too() -> None:
+    codec = small_codec("q2d2")
+    name = f"{QUANTIZER}.quantizer.project_in.bias"
+    with pytest.raises(CheckpointMismatch, match=re.escape(f"{name}: 2 of 2 values are not finite")):
+        load_published(codec, copied(codec) | {name: torch.full((2,), torch.inf)})
+    unused = {name: torch.zeros(shape) for name, shape in unused_shapes(codec).items()}
+    with pytest.raises(CheckpointMismatch, match=re.escape(f"{name}: 2 of 2 values are not finite")):
+        export_state(codec, unused | {name: torch.full((2,), torch.nan)})
 
 
 def test_misfits_are_named_and_change_nothing() -> None:

@@ -25,7 +25,7 @@ from q2d2.training.log import TrainingLog
 from q2d2.training.loop import train
 from q2d2.training.losses import ReconstructionLosses
 from q2d2.training.manifest import Manifest
-from q2d2.training.state import STATE, TrainingError
+from q2d2.training.state import STATE, TrainingError, load_state, save_state
 from q2d2.training.steps import StepLosses, Stepper
 from tests.small_training import (
     BOTTLENECKS,
@@ -149,6 +149,30 @@ def test_a_damaged_state_is_named(audio: Path, tmp_path: Path) -> None:
         (tmp_path / STATE).write_bytes(content)
         with pytest.raises(TrainingError, match=rf"{STATE} is damaged: .*Delete it to train anew"):
             train_one(audio, tmp_path)
+
+
+def test_what_is_no_number_in_a_state_is_named(tmp_path: Path) -> None:
+    module = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.AdamW(module.parameters())
+    module(torch.ones(2)).sum().backward()
+    optimizer.step()
+    parts = {"codec": module, "optimizer": optimizer}
+    save_state(tmp_path, {}, 3, 1.5, parts)
+    assert load_state(tmp_path, {}, parts) == (3, 1.5)
+    good = torch.load(tmp_path / STATE, weights_only=True)
+    wrong: list[tuple[Any, str]] = [
+        (good | {"codec": good["codec"] | {"bias": torch.full((2,), torch.nan)}}, "codec: bias: 2 of 2 values are not"),
+        (good | {"codec": good["codec"] | {"bias": torch.ones(2).long()}}, "codec: bias: int64, expected float32"),
+        (good | {"codec": {}}, "codec: missing bias; missing weight"),
+        (good | {"optimizer": {"state": {0: {"exp_avg": torch.ones(2) / 0}}}}, r"optimizer: 0\.exp_avg: 2 of 2 values"),
+        ({key: value for key, value in good.items() if key != "optimizer"}, "is damaged: it holds no training state"),
+        ([1], "is damaged: it holds no training state"),
+    ]
+    for state, fault in wrong:
+        torch.save(state, tmp_path / STATE)
+        with pytest.raises(TrainingError, match=fault) as caught:
+            load_state(tmp_path, {}, parts)
+        assert str(tmp_path / STATE) in str(caught.value)
 
 
 def test_rows_after_the_checkpoint_and_a_cut_line_are_dropped(tmp_path: Path) -> None:

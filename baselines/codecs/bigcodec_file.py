@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,8 @@ from torch import Tensor, nn
 
 from baselines.codecs import CodecError
 from baselines.codecs.bigcodec_model import BigCodecNetwork, BigCodecSizes
+from q2d2.tensors import listed, tensor_faults
+from q2d2.torch_files import TorchFileError, read_torch
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -20,7 +20,6 @@ Shapes = dict[str, tuple[int, ...]]
 PARTS = {"CodecEnc": "encoder", "generator": "decoder"}
 _GAIN, _DIRECTION = "_g", "_v"
 _NORMALIZED = (nn.Conv1d, nn.ConvTranspose1d, nn.Linear)
-_SHOWN = 5
 _WAY_OUT = "Fetch the published one: evalkit weights fetch bigcodec"
 
 
@@ -52,20 +51,24 @@ def load_network(file: Path, sizes: BigCodecSizes | None = None) -> BigCodecNetw
     with torch.device("meta"):  # nothing to initialize: every weight comes from the file
         network = BigCodecNetwork(sizes)
     states: dict[str, Mapping[str, Tensor]] = {}
-    problems: list[str] = []
+    faults: list[str] = []
     for part, attribute in PARTS.items():
         state = content.get(part)
         if not isinstance(state, Mapping):
-            problems.append(f"missing {part}, a state dict")
+            faults.append(f"missing {part}, a state dict")
             continue
         states[part] = {str(name): value for name, value in state.items()}
-        found = _problems(states[part], published_shapes(network.get_submodule(attribute)))
-        problems += [f"{kind} {part}.{rest}" for kind, rest in found]
-    _refuse(file, problems)
+        shapes = published_shapes(network.get_submodule(attribute))
+        faults += tensor_faults(
+            {f"{part}.{name}": value for name, value in states[part].items()},
+            {f"{part}.{name}": torch.empty(shape, device="meta") for name, shape in shapes.items()},
+            floats=(torch.float32,),
+        )
+    _refuse(file, faults)
     network.to_empty(device="cpu")
     for part, attribute in PARTS.items():
-        problems += [f"not finite: {part}.{name}" for name in _fill(network.get_submodule(attribute), states[part])]
-    _refuse(file, problems)
+        faults += [f"not finite: {part}.{name}" for name in _fill(network.get_submodule(attribute), states[part])]
+    _refuse(file, faults)
     return network.eval().requires_grad_(False)
 
 
@@ -76,37 +79,17 @@ def _normalized(module: nn.Module) -> list[str]:
 
 def _read(file: Path) -> Mapping[Any, Any]:
     try:
-        file.open("rb").close()
-    except OSError as error:
-        raise CodecError(f"{file} cannot be read: {error.strerror or error}. {_WAY_OUT}") from error
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError) as error:
-        raise CodecError(f"{file} is damaged, or holds objects beside tensors. {_WAY_OUT}") from error
+        content = read_torch(file)
+    except TorchFileError as error:
+        raise CodecError(f"{error}. {_WAY_OUT}") from error
     if not isinstance(content, Mapping):
         raise CodecError(f"{file} holds {type(content).__name__}, expected {' and '.join(PARTS)}. {_WAY_OUT}")
     return content
 
 
-def _problems(state: Mapping[str, Any], expected: Shapes) -> list[tuple[str, str]]:
-    """What is wrong, and with which entry."""
-    found = [("missing", name) for name in sorted(expected.keys() - state.keys())]
-    found += [("unexpected", name) for name in sorted(state.keys() - expected.keys())]
-    for name in sorted(expected.keys() & state.keys()):
-        tensor, shape = state[name], expected[name]
-        if not isinstance(tensor, Tensor):
-            found.append(("wrong", f"{name}: {type(tensor).__name__}, expected a tensor"))
-        elif tuple(tensor.shape) != shape:
-            found.append(("wrong", f"{name}: shape {tuple(tensor.shape)}, expected {shape}"))
-        elif tensor.dtype != torch.float32:
-            found.append(("wrong", f"{name}: {str(tensor.dtype).removeprefix('torch.')}, expected float32"))
-    return found
-
-
-def _refuse(file: Path, problems: list[str]) -> None:
-    if problems:
-        rest = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        raise CodecError(f"{file} is not of this BigCodec: {'; '.join(problems[:_SHOWN])}{rest}. {_WAY_OUT}")
+def _refuse(file: Path, faults: list[str]) -> None:
+    if faults:
+        raise CodecError(f"{file} is not of this BigCodec: {listed(faults)}. {_WAY_OUT}")
 
 
 @torch.no_grad()

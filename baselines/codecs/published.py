@@ -23,9 +23,10 @@ from baselines.codecs.weights import HubWeights, LocalWeights, files_sha256
 from q2d2.codec import Codec, codec_config
 from q2d2.codec.inference import prepare_for_inference
 from q2d2.errors import UserError
-from q2d2.published import load_published
+from q2d2.published import load_published, published_shapes
 from q2d2.published_config import PublishedConfig, read_published_config
 from q2d2.published_files import build_published, read_state
+from q2d2.published_layouts import as_float32
 
 _YAML = "wavtokenizer_smalldata_frame{}_3s_nq1_code4096_dim512_kmeans200_attn.yaml"
 
@@ -136,7 +137,7 @@ class PublishedCodec(WholeCodec):
     def _load(self, checkpoint: Path) -> Codec:
         try:
             codec = build_published(self.configuration)
-            state = read_state(checkpoint)
+            state, _ = as_float32(read_state(checkpoint), published_shapes(codec))
             self._check_hop(checkpoint, state)
             load_published(codec, state)
         except CodecError:

@@ -89,11 +89,19 @@ def _weights() -> Path:
 @functools.cache
 def _network(weights: Path, device: str) -> Any:
     """The network on `device`, loaded once per process; the package's own loading prints."""
-    import torch
     from distillmos import ConvTransformerSQAModel
 
+    from q2d2.tensors import listed, tensor_faults
+    from q2d2.torch_files import TorchFileError, read_torch
+
     network = ConvTransformerSQAModel(load_weights=False, segmenting_in_forward=False)
-    network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True)["model"])
+    try:
+        state = read_torch(weights)["model"]
+    except (TorchFileError, LookupError, TypeError) as error:
+        raise Unavailable(f"{weights} holds no weights of distillmos: install the package again") from error
+    if faults := tensor_faults(state, network.state_dict()):
+        raise Unavailable(f"{weights}: {listed(faults)}: install the package distillmos again")
+    network.load_state_dict(state)
     return network.eval().to(device)
 
 

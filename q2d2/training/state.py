@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ import torch
 
 from q2d2.errors import UserError
 from q2d2.files import whole
+from q2d2.tensors import listed, tensor_faults, value_faults
+from q2d2.torch_files import TorchFileError, read_torch
 
 STATE = "state.pt"
 # What may change between a run and its continuation, as no weight depends on it.
@@ -49,14 +51,32 @@ def load_state(folder: Path, settings: dict[str, Any], parts: Mapping[str, Any])
     path = folder / STATE
     if not path.exists():
         return 0, 0.0
+    damaged = f"{path} is damaged: it holds no training state. Delete it to train anew."
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise TrainingError(f"{path} is damaged: it holds no training state. Delete it to train anew.") from error
+        state = read_torch(path)
+    except TorchFileError as error:
+        raise TrainingError(damaged) from error
+    if not isinstance(state, dict) or not isinstance(state.get("settings"), dict):
+        raise TrainingError(damaged)
     check_same(folder, state["settings"], settings)
+    kinds = {"step": int, "seconds": (int, float), **dict.fromkeys(parts, Mapping)}
+    if any(not isinstance(state.get(key), kind) for key, kind in kinds.items()):
+        raise TrainingError(damaged)
     for name, part in parts.items():
-        part.load_state_dict(state[name])
+        _load_part(path, name, part, state[name])
     return state["step"], state["seconds"]
+
+
+def _load_part(path: Path, name: str, part: Any, state: Mapping[str, Any]) -> None:
+    """Fill a module or an optimizer, after its tensors are found to be what they have to be."""
+    if isinstance(part, torch.nn.Module):
+        faults = tensor_faults(state, part.state_dict())
+    else:
+        of_each = state.get("state", {})
+        faults = value_faults({f"{number}.{key}": value for number, of in of_each.items() for key, value in of.items()})
+    if faults:
+        raise TrainingError(f"{path}: {name}: {listed(faults)}. Delete the file to train anew.")
+    part.load_state_dict(copy.deepcopy(state))  # an optimizer takes the tensors themselves, which are mapped from disk
 
 
 def check_same(folder: Path, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
