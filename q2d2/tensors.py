@@ -32,7 +32,7 @@ def tensor_faults(
     """What keeps `given` from being the weights `expected`, a phrase for each fault; empty where nothing does.
 
     All names have to be there and no others, each a dense tensor of the right shape that holds numbers: of `floats`,
-    and finite in the expected type, where floating-point numbers are expected, else of that very type (flags, counters).
+    and finite in the expected type, where floating-point numbers are expected, else of that very type (flags).
 
     Args:
         given: as read from a file.
