@@ -19,32 +19,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-import zipfile
-import zlib
+import struct
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
+from q2d2.archives import ArchiveError, read_npz, write_npz
 from q2d2.checkpoints import find_checkpoint, read_description
 from q2d2.codec import Codec
-from q2d2.errors import UserError
+from q2d2.errors import UserError, printable, shown
 from q2d2.files import whole
+from q2d2.tensors import UnreadableTensors, read_safetensors
 
 FORMAT = 1
 SUFFIXES = (".safetensors", ".npz")
 
-# What the readers of both layouts raise on damage.
-_UNREADABLE = (
-    OSError, SafetensorError, ValueError, TypeError, KeyError, EOFError, NotImplementedError, RuntimeError, zlib.error,
-    zipfile.BadZipFile,
-)  # fmt: skip
+LONGEST = 2**48  # samples: more than any disk holds, and small enough for any arithmetic
 
 
 class TokenError(UserError, ValueError):
@@ -69,7 +63,7 @@ class CodecIdentity:
         return self.sha256 == other.sha256 and self.bottleneck == other.bottleneck
 
     def __str__(self) -> str:
-        return f"{self.name!r} (weights {self.sha256[:12]})"
+        return f"{shown(self.name)} (weights {printable(self.sha256[:12])})"
 
 
 @dataclass(frozen=True)
@@ -112,12 +106,16 @@ class Tokens:
         numbers = {name: getattr(self, name) for name in ("length", "sample_rate", "hop_length")}
         numbers |= {f"source {name}": getattr(self.source, name) for name in ("sample_rate", "length")}
         for name, value in numbers.items():
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} is {value!r}: expected an integer of at least 1")
+            if type(value) is not int or not 1 <= value <= LONGEST:
+                raise ValueError(f"{name} is {shown(value)}: expected an integer of at least 1")
+        if not all(type(size) is int and 1 <= size < 2**63 for size in self.codebook_sizes):
+            raise ValueError(f"codebook sizes are {shown(self.codebook_sizes)}: expected integers of at least 1")
+        if not all(isinstance(text, str) for text in (self.source.name, self.source.sha256)):
+            raise ValueError(f"the source is {shown(self.source)}: expected its name and SHA-256 as text")
         quantizers, frames = self.codes.shape
         if quantizers != len(self.codebook_sizes) or quantizers == 0:
             raise ValueError(f"codes of {quantizers} quantizers for {len(self.codebook_sizes)} codebooks")
-        if frames != math.ceil(self.length / self.hop_length):
+        if frames != -(-self.length // self.hop_length):
             raise ValueError(f"{frames} frames of {self.hop_length} samples cannot hold exactly {self.length} samples")
         for quantizer, (codes, size) in enumerate(zip(self.codes, self.codebook_sizes, strict=True)):
             low, high = int(codes.min()), int(codes.max())
@@ -131,8 +129,9 @@ class Tokens:
     @property
     def sha256(self) -> str:
         """Hexadecimal digest of everything, which a token file carries."""
-        described = json.dumps(_describe(self), sort_keys=True).encode()
-        return hashlib.sha256(described + self.codes.numpy().astype("<i8").tobytes()).hexdigest()
+        digest = hashlib.sha256(json.dumps(_describe(self), sort_keys=True).encode())
+        digest.update(np.ascontiguousarray(self.codes.numpy(), "<i8"))
+        return digest.hexdigest()
 
 
 def identify_codec(source: str | Path) -> CodecIdentity:
@@ -158,7 +157,8 @@ def check_codec(path: Path, tokens: Tokens, codec: Codec, identity: CodecIdentit
     if not force and not tokens.codec.is_same(identity):
         made, given = f"tokens of {tokens.codec}", str(identity)
         if tokens.codec.sha256 == identity.sha256:
-            made, given = f"{made}, bottleneck {tokens.codec.bottleneck}", f"{given}, bottleneck {identity.bottleneck}"
+            made += f", bottleneck {_bounded(str(tokens.codec.bottleneck))}"
+            given += f", bottleneck {identity.bottleneck}"
         raise TokenError(f"{path}: {made}, not of {given}; give their codec, or --force")
     parts = {
         "sample rate": (tokens.sample_rate, codec.sample_rate),
@@ -168,12 +168,14 @@ def check_codec(path: Path, tokens: Tokens, codec: Codec, identity: CodecIdentit
     for name, (found, expected) in parts.items():
         if found != expected:
             raise TokenError(
-                f"{path}: {identity} cannot decode tokens of {tokens.codec}: {name} {found}, not {expected}"
+                f"{path}: {identity} cannot decode tokens of {tokens.codec}: {name} {shown(found)}, not {expected}"
             )
 
 
 def save_tokens(path: Path, tokens: Tokens) -> None:
     """Write a token file, in the layout that the suffix of `path` names; whole or not at all.
+
+    The same tokens give the same bytes, whenever and wherever they are written (an .npz: with the same zlib).
 
     Raises:
         TokenError: the suffix is neither .safetensors nor .npz.
@@ -181,12 +183,14 @@ def save_tokens(path: Path, tokens: Tokens) -> None:
     """
     _check_suffix(path)
     described = _describe(tokens) | {"sha256": tokens.sha256}
-    codes = tokens.codes.contiguous()
-    with whole(path) as part, part.open("wb") as file:
+    codes = np.ascontiguousarray(tokens.codes.numpy(), "<i8")
+    with whole(path) as part:
         if path.suffix == ".npz":
-            np.savez_compressed(file, codes=codes.numpy(), metadata=np.array(json.dumps(described)))
+            write_npz(part, {"codes": codes, "metadata": np.array(json.dumps(described))})
         else:
-            file.write(save({"codes": codes}, {key: _to_text(value) for key, value in described.items()}))
+            with part.open("wb") as file:
+                file.write(_safetensors_header(codes, {key: _to_text(value) for key, value in described.items()}))
+                file.write(codes)
 
 
 def load_tokens(path: Path) -> Tokens:
@@ -198,11 +202,13 @@ def load_tokens(path: Path) -> Tokens:
     _check_suffix(path)
     try:
         codes, described = (_read_npz if path.suffix == ".npz" else _read_safetensors)(path)
-    except _UNREADABLE as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    except UnreadableTensors as error:
+        raise TokenError(f"{path}: cannot be read as a token file: {str(error).removeprefix(f'{path} ')}") from error
+    except (ArchiveError, ValueError, TypeError, KeyError, RecursionError) as error:
+        reason = f"no entry {error}" if isinstance(error, KeyError) else _bounded(str(error))
         raise TokenError(f"{path}: cannot be read as a token file: {reason}") from error
     if described.get("format") != FORMAT:
-        raise TokenError(f"{path}: token format {described.get('format')!r}, this version reads {FORMAT}")
+        raise TokenError(f"{path}: token format {shown(described.get('format'))}, this version reads {FORMAT}")
     try:
         tokens = Tokens(
             codes,
@@ -213,12 +219,12 @@ def load_tokens(path: Path) -> Tokens:
             CodecIdentity(str(described["codec"]), str(described["codec_sha256"]), dict(described["bottleneck"])),
             Source(**described["source"]),
         )
-        expected = described["sha256"]
+        is_whole = tokens.sha256 == described["sha256"]
     except KeyError as error:
         raise TokenError(f"{path}: no entry {error} in its metadata") from error
-    except (TypeError, ValueError) as error:
-        raise TokenError(f"{path}: {error}") from error
-    if tokens.sha256 != expected:
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TokenError(f"{path}: {_bounded(str(error))}") from error
+    if not is_whole:
         raise TokenError(f"{path}: damaged: its contents have another checksum than when they were written")
     return tokens
 
@@ -243,22 +249,36 @@ def _check_suffix(path: Path) -> None:
         raise TokenError(f"{path}: a token file ends in {' or '.join(SUFFIXES)}")
 
 
+def _bounded(text: str) -> str:
+    """What a file says, as one line of a message."""
+    return text if len(text) <= 300 and text.isprintable() else printable(text)
+
+
 def _to_text(value: Any) -> str:
     """Strings as they are, anything else as JSON: what safetensors' metadata can hold."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
+def _safetensors_header(codes: np.ndarray[Any, Any], texts: dict[str, str]) -> bytes:
+    """What comes before the codes; the library's own writer puts the texts in another order each time."""
+    tensor = {"dtype": "I64", "shape": list(codes.shape), "data_offsets": [0, codes.nbytes]}
+    header = json.dumps({"__metadata__": texts, "codes": tensor}, ensure_ascii=False).encode()
+    header += b" " * (-len(header) % 8)  # so that the codes are aligned
+    return struct.pack("<Q", len(header)) + header
+
+
 def _read_safetensors(path: Path) -> tuple[Tensor, dict[str, Any]]:
-    with safe_open(path, framework="pt") as file:
-        texts = file.metadata() or {}
-        codes = file.get_tensor("codes")
+    tensors, texts = read_safetensors(path)
     plain = ("codec", "codec_sha256", "sha256")
-    return codes, {key: text if key in plain else json.loads(text) for key, text in texts.items()}
+    return tensors["codes"], {key: text if key in plain else json.loads(text) for key, text in texts.items()}
 
 
 def _read_npz(path: Path) -> tuple[Tensor, dict[str, Any]]:
-    with np.load(path, allow_pickle=False) as file:
-        described = json.loads(str(file["metadata"]))
-        if not isinstance(described, dict):
-            raise ValueError("its metadata is no JSON object")
-        return torch.from_numpy(file["codes"]), described
+    arrays = read_npz(path)
+    metadata, codes = arrays["metadata"], arrays["codes"]
+    if metadata.dtype.kind != "U" or metadata.shape:
+        raise ValueError(f"its metadata is an array {shown(metadata.shape)} of {metadata.dtype}, expected a text")
+    described = json.loads(str(metadata))
+    if not isinstance(described, dict):
+        raise ValueError("its metadata is no JSON object")
+    return torch.from_numpy(codes), described

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +20,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+import q2d2.tokens as tokens_module
 from q2d2.bottleneck import build_bottleneck
 from q2d2.checkpoints import load_codec, save_codec
 from q2d2.codec import Codec, CodecConfig
@@ -122,6 +128,99 @@ def test_parts_that_do_not_fit_are_named(changes: dict[str, Any], reason: str) -
         tokens_of(**changes)
 
 
+WRITE = """
+import sys
+from pathlib import Path
+from q2d2.tokens import save_tokens
+from tests.test_tokens import tokens_of
+for name in sys.argv[1:]:
+    save_tokens(Path(name), tokens_of())
+"""
+
+
+def test_the_same_tokens_are_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At another time, in another process, with other seeds for hashes."""
+    names = [f"x{suffix}" for suffix in SUFFIXES]
+    for name in names:
+        save_tokens(tmp_path / name, tokens_of())
+    before = {name: (tmp_path / name).read_bytes() for name in names}
+    now = time.time()
+    with monkeypatch.context() as later:
+        later.setattr(time, "time", lambda: now + 10**6)
+        for name in names:
+            save_tokens(tmp_path / name, tokens_of())
+            assert (tmp_path / name).read_bytes() == before[name]
+    root = Path(__file__).resolve().parent.parent
+    arguments = [sys.executable, "-c", WRITE, *(str(tmp_path / name) for name in names)]
+    subprocess.run(arguments, cwd=root, env=os.environ | {"PYTHONHASHSEED": "7"}, check=True)
+    assert {name: (tmp_path / name).read_bytes() for name in names} == before
+
+
+def test_files_written_before_are_read(tmp_path: Path) -> None:
+    """As the libraries' own writers make them: the texts in any order, the time in the archive."""
+    tokens = tokens_of()
+    described = tokens_module._describe(tokens) | {"sha256": tokens.sha256}
+    np.savez_compressed(tmp_path / "x.npz", codes=tokens.codes.numpy(), metadata=np.array(json.dumps(described)))
+    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in described.items()}
+    save_file({"codes": tokens.codes}, tmp_path / "x.safetensors", texts)
+    for suffix in SUFFIXES:
+        assert contents(load_tokens(tmp_path / f"x{suffix}")) == contents(tokens)
+
+
+def written(path: Path, tokens: Tokens, **changes: Any) -> Path:
+    """A token file that says something else of itself, under a digest that fits."""
+    described = tokens_module._describe(tokens) | changes
+    codes = changes.pop("codes", tokens.codes.numpy())
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode() + codes.astype("<i8").tobytes()).hexdigest()
+    np.savez_compressed(path, codes=codes, metadata=np.array(json.dumps(described | {"sha256": digest})))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"length": 10**400}, "length is a number of about 401 digits: expected an integer"),
+        ({"length": True}, "length is True"),
+        ({"hop_length": 10**300, "length": 10**301 - 5}, "expected an integer of at least 1"),
+        ({"codebook_sizes": [85.0, 41]}, r"codebook sizes are \(85\.0, 41\): expected integers"),
+        ({"codebook_sizes": [85, 10**30]}, "codebook sizes are"),
+        ({"codebook_sizes": 7}, "not iterable"),
+        ({"source": {"name": 3, "sample_rate": 1, "length": 1, "sha256": ""}}, "the source is"),
+        ({"source": {"a\nb": 1}}, "unexpected keyword"),
+        ({"bottleneck": 3}, "not iterable"),
+        ({"format": "x" * 10**5}, "token format 'xxx"),
+        ({"sample_rate": -1}, "sample_rate is -1"),
+    ],
+)
+def test_what_a_file_says_of_itself_is_checked(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
+    path = written(tmp_path / "x.npz", tokens_of(), **changes)
+    with pytest.raises(TokenError, match=reason) as caught:
+        load_tokens(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert len(str(caught.value)) < 400 + len(str(path))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", ["<i4", "<u8", "<f8", ">i8", "<c8", "?", "<U3"])
+def test_codes_of_another_type_are_refused(tmp_path: Path, dtype: str) -> None:
+    described = tokens_module._describe(tokens_of()) | {"sha256": ""}
+    codes = tokens_of().codes.numpy().astype(dtype)
+    np.savez_compressed(tmp_path / "x.npz", codes=codes, metadata=np.array(json.dumps(described)))
+    with pytest.raises(TokenError) as caught:
+        load_tokens(tmp_path / "x.npz")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "metadata", [np.array(7), np.array(["{}"]), np.array("[" * 10**5), np.array("7"), np.array('{"a": ' + "7" * 5000)]
+)
+def test_metadata_of_another_kind_is_refused(tmp_path: Path, metadata: Any) -> None:
+    np.savez_compressed(tmp_path / "x.npz", codes=np.zeros((1, 1), int), metadata=metadata)
+    with pytest.raises(TokenError, match="cannot be read as a token file") as caught:
+        load_tokens(tmp_path / "x.npz")
+    assert len(str(caught.value)) < 400 + len(str(tmp_path))
+
+
 def test_foreign_files_are_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(TokenError, match=r"x\.pt: a token file ends in .safetensors or .npz"):
         save_tokens(tmp_path / "x.pt", tokens_of())
@@ -150,7 +249,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
     def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np, "savez_compressed", fail)
+    monkeypatch.setattr(tokens_module, "write_npz", fail)
     with pytest.raises(OSError, match="No space"):
         save_tokens(path, tokens_of(20))
     assert path.read_bytes() == before
