@@ -7,6 +7,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
+from q2d2.borders import check_codes
 from q2d2.bottleneck import Bottleneck, BottleneckOutput
 
 
@@ -57,10 +58,7 @@ class ProjectedBottleneck(Bottleneck):
             return self.nearest(self._frames(latents)).transpose(1, 2)
 
     def decode(self, codes: Tensor) -> Tensor:
-        require(
-            codes.ndim == 3 and codes.shape[1] == len(self.codebook_sizes),
-            f"codes {tuple(codes.shape)}: expected (batch, {len(self.codebook_sizes)}, frames)",
-        )
+        check_codes(codes, self.codebook_sizes)
         with torch.autocast(codes.device.type, enabled=False):
             quantized: Tensor = self.project_out(self.lookup(codes.transpose(1, 2)))
             return quantized.transpose(1, 2)

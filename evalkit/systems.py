@@ -15,8 +15,9 @@ import torch
 import torchaudio.functional as AF
 from numpy.typing import NDArray
 
-from baselines.codecs import WholeCodec, check_codes
+from baselines.codecs import WholeCodec
 from q2d2.audio import AudioError
+from q2d2.borders import check_codes, require_finite
 from q2d2.codec import Codec
 from q2d2.codec.inference import prepare_for_inference
 from q2d2.files import file_sha256
@@ -243,7 +244,11 @@ class CodecSystem:
         signal = self.prepare(audio, sample_rate)
         codes = self.coder.encode(signal)
         check_codes(codes, self.codebook_sizes)
-        decoded = self.coder.decode(codes, length=signal.shape[-1])[0].cpu().numpy()
+        audio = self.coder.decode(codes, length=signal.shape[-1])
+        if audio.shape != signal.shape or not audio.is_floating_point():
+            raise ValueError(f"decoded audio {tuple(audio.shape)} {audio.dtype}: expected {tuple(signal.shape)} float")
+        require_finite(audio, "decoded audio")
+        decoded = audio[0].float().cpu().numpy()
         kept = codes[0].cpu().numpy() if self.codebook_sizes else None
         return Reconstruction(decoded, self.coder.sample_rate, kept, self._stream_bits(codes))
 

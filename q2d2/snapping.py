@@ -9,6 +9,7 @@ from typing import Literal, Protocol, Self, get_args
 import torch
 from torch import Tensor, nn
 
+from q2d2.borders import check_codes
 from q2d2.bottleneck import Bottleneck, BottleneckOutput
 from q2d2.projection import fit_projections
 
@@ -91,11 +92,9 @@ class SnappingBottleneck(Bottleneck):
             return self._snap(self._project_in(latents) * (self.half_spans * (1 + SPAN_MARGIN)))[1]
 
     def decode(self, codes: Tensor) -> Tensor:
-        num_groups = len(self._sets())
-        if codes.ndim != 3 or codes.shape[1] != num_groups:
-            raise ValueError(f"codes {tuple(codes.shape)}: expected (batch, {num_groups}, frames)")
+        check_codes(codes, self.codebook_sizes)
         with torch.autocast(codes.device.type, enabled=False):
-            groups = [self._look_up(group, codes[:, group]) for group in range(num_groups)]
+            groups = [self._look_up(group, codes[:, group]) for group in range(len(self._sets()))]
             return self._project_out(torch.cat(groups, dim=-1) / self.half_spans)
 
     def _place_half_spans(self) -> Tensor:

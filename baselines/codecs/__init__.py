@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.codecs.weights import Weights
+from q2d2.borders import check_codes
 from q2d2.errors import UserError
 from q2d2.rates import RateError, check_rate
 from q2d2.registry import ForeignCode, Registry, import_trusted, is_import_path
@@ -116,32 +116,6 @@ class WholeCodec(ABC):
             self.module.to(device)
 
 
-def check_audio(audio: Tensor) -> None:
-    """Raise ValueError where `audio` is not (batch, samples) or is empty."""
-    if audio.dim() != 2 or audio.shape[-1] == 0:
-        raise ValueError(f"audio of shape {tuple(audio.shape)}: expected (batch, samples) with samples > 0")
-
-
-def check_codes(codes: Tensor, codebook_sizes: Sequence[int]) -> None:
-    """Raise ValueError where `codes` are not (batch, quantizers, frames) int64, each in its codebook; () allows all."""
-    if not codebook_sizes:
-        return
-    if codes.dim() != 3 or codes.shape[1] != len(codebook_sizes) or codes.dtype != torch.int64:
-        raise ValueError(
-            f"codes of shape {tuple(codes.shape)}, {codes.dtype}: expected (batch, {len(codebook_sizes)}, frames) int64"
-        )
-    for quantizer, size in enumerate(codebook_sizes):
-        low, high = (int(end) for end in codes[:, quantizer].aminmax())
-        if low < 0 or high >= size:
-            raise ValueError(f"codes {low} to {high} of quantizer {quantizer}, whose codebook has {size}")
-
-
-def check_length(length: int | None, held: int) -> None:
-    """Raise ValueError where `length` samples are more than the `held` ones, or none."""
-    if length is not None and not 1 <= length <= held:
-        raise ValueError(f"length {length} asked of codes that hold {held} samples")
-
-
 def codec_class(name: str, trust_code: bool = False) -> type[WholeCodec]:
     """The class registered as `name`, or given as "package.module:Class", also from the working directory.
 
@@ -172,7 +146,7 @@ def codec_class(name: str, trust_code: bool = False) -> type[WholeCodec]:
     return found
 
 
-def build_codec(name: str, weights_root: Path | None = None, trust_code: bool = False, /, **options: Any) -> WholeCodec:
+def build_codec(name: str, weights_root: Path | None = None, trust_code: bool = False, **options: Any) -> WholeCodec:
     """Load the codec `name` with its options.
 
     Args:

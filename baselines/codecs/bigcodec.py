@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from baselines.codecs import WholeCodec, check_audio, check_length
+from baselines.codecs import WholeCodec
 from baselines.codecs.bigcodec_file import load_network
 from baselines.codecs.bigcodec_model import BigCodecSizes
 from baselines.codecs.weights import HubWeights, files_sha256
+from q2d2.borders import check_audio, check_length
 
 FILE = "bigcodec.pt"
 

@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from baselines.codecs import CodecError, WholeCodec, check_audio, check_length
+from baselines.codecs import CodecError, WholeCodec
 from baselines.codecs.weights import files_sha256
+from q2d2.borders import check_audio, check_length
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"

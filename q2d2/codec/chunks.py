@@ -16,6 +16,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from q2d2.borders import require_finite
 from q2d2.codec.codec import Codec
 from q2d2.codec.encoder import Encoder, PaddedConv1d, SkipLSTM
 from q2d2.spans import spans
@@ -108,12 +109,13 @@ def encode_blocks(codec: Codec, blocks: Iterable[Tensor], seconds: float = ENCOD
 
     Raises:
         ValueError: there is no sample.
+        NotFinite: latents are not.
     """
     frames = max(1, round(seconds * codec.frame_rate))
-    codes = [
-        codec.bottleneck.encode(latents).cpu()
-        for latents in latents_of_blocks(codec.encoder, blocks, codec.hop_length, frames)
-    ]
+    codes = []
+    for latents in latents_of_blocks(codec.encoder, blocks, codec.hop_length, frames):
+        require_finite(latents, "latents of the encoder")
+        codes.append(codec.bottleneck.encode(latents).cpu())
     if not codes:
         raise ValueError("no audio to encode: the blocks hold no sample")
     return torch.cat(codes, dim=-1)

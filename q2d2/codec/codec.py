@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from q2d2.borders import check_audio, check_length, require_finite
 from q2d2.bottleneck import Bottleneck
 from q2d2.codec.config import CodecConfig
 from q2d2.codec.decoder import Decoder
@@ -86,7 +87,7 @@ class Codec(nn.Module):
         return self.frame_rate * self.bottleneck.tokens_per_frame
 
     def forward(self, audio: Tensor) -> CodecOutput:
-        """Reconstruct audio (batch, samples) in [-1, 1] with gradients."""
+        """Reconstruct audio (batch, samples) in [-1, 1] with gradients; errors as of `encode` and `decode`."""
         quantized, codes, loss = self.bottleneck(self.latents(audio))
         return CodecOutput(self._synthesize(quantized)[:, : audio.shape[-1]], codes, loss)
 
@@ -96,7 +97,7 @@ class Codec(nn.Module):
         With the null bottleneck, which has no codes, these are the latents themselves.
 
         Raises:
-            ValueError: audio is not (batch, samples) or is empty.
+            TypeError, ValueError, NotFinite: as `latents`.
         """
         return self.bottleneck.encode(self.latents(audio))
 
@@ -104,26 +105,45 @@ class Codec(nn.Module):
         """Codes (batch, quantizers, frames) -> audio (batch, length), by default frames * hop_length samples.
 
         Raises:
-            ValueError: `length` is below 1 or more than the codes hold, or the bottleneck has another number of codes.
+            TypeError, ValueError: the codes are not those of the bottleneck, or `length` is below 1 or more than they
+                hold.
+            NotFinite: the audio is not, outside of training.
         """
-        held = codes.shape[-1] * self.hop_length
-        if length is not None and not 1 <= length <= held:
-            raise ValueError(f"length {length} asked of codes that hold {held} samples")
+        check_length(length, codes.shape[-1] * self.hop_length)
         return self._synthesize(self.bottleneck.decode(codes))[:, :length]
 
     def latents(self, audio: Tensor) -> Tensor:
         """Audio (batch, samples) in [-1, 1] -> what the bottleneck gets, (batch, dimension, frames).
 
         Raises:
-            ValueError: audio is not (batch, samples) or is empty.
+            TypeError: audio is no tensor.
+            ValueError: audio is not (batch, samples) float32, is empty, or the codec's weights are not float32.
+            NotFinite: audio or latents are not, outside of training (which has a check of its own).
         """
-        if audio.dim() != 2 or audio.shape[-1] == 0:
-            raise ValueError(f"audio of shape {tuple(audio.shape)}: expected (batch, samples) with samples > 0")
-        return self.encoder(audio.unsqueeze(1))
+        check_audio(audio)
+        self._check_weights()
+        if self.training:
+            return self.encoder(audio.unsqueeze(1))
+        require_finite(audio, "audio")
+        latents = self.encoder(audio.unsqueeze(1))
+        require_finite(latents, "latents of the encoder")
+        return latents
+
+    def _check_weights(self) -> None:
+        """That the codec was not converted as a whole: bottlenecks and spectra need float32."""
+        dtype = next(self.decoder.parameters()).dtype
+        if dtype != torch.float32:
+            raise ValueError(
+                f"the codec's weights are {dtype}, expected torch.float32: codec.float(); to compute in bfloat16 use "
+                "torch.autocast, or q2d2.codec.inference.prepare_for_inference"
+            )
 
     def _synthesize(self, quantized: Tensor) -> Tensor:
         condition = self._condition(quantized.shape[0], quantized.device)
-        return self.head(self.decoder(quantized, condition))
+        audio = self.head(self.decoder(quantized, condition))
+        if not self.training:
+            require_finite(audio, "decoded audio")
+        return audio
 
     def _condition(self, batch: int, device: torch.device) -> Tensor:
         """Which scale and shift normalization takes, (batch, 1): drawn in training, 0 in evaluation, as published."""

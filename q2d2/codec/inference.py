@@ -63,6 +63,9 @@ class InferenceCodec(Codec):
         with self._half_precision(audio.device):
             return super().latents(audio).float()
 
+    def _check_weights(self) -> None:
+        """They are in the types that `prepare_for_inference` gave them."""
+
     def _synthesize(self, quantized: Tensor) -> Tensor:
         with self._half_precision(quantized.device):
             return super()._synthesize(quantized)
