@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -226,10 +227,14 @@ class Decoding:
         rate, length = self._format(tokens)
         subtype, kind = SUBTYPES[target.suffix], target.suffix[1:].upper()
         left = length
-        with whole(target) as part, soundfile.SoundFile(part, "w", rate, 1, subtype, format=kind) as file:
-            file.comment = self._comment(tokens)
-            for block in resample_blocks(blocks, tokens.sample_rate, rate):
-                samples = block[:left].cpu().numpy()  # the codec's rate may hold a little more than the original had
-                file.write(samples.clip(-1, 1) if subtype == "PCM_16" else samples.astype(np.float32))
-                left -= len(samples)
-                advance(len(samples) / rate)
+        with whole(target) as part:
+            try:
+                with soundfile.SoundFile(part, "w", rate, 1, subtype, format=kind) as file:
+                    file.comment = self._comment(tokens)
+                    for block in resample_blocks(blocks, tokens.sample_rate, rate):
+                        samples = block[:left].cpu().numpy()  # at the codec's rate there may be a little more
+                        file.write(samples.clip(-1, 1) if subtype == "PCM_16" else samples.astype(np.float32))
+                        left -= len(samples)
+                        advance(len(samples) / rate)
+            except soundfile.LibsndfileError as error:  # it hides the reason
+                raise OSError(errno.EIO, "cannot be written: is the disk full?", str(target)) from error

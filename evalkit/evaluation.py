@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +24,7 @@ from evalkit.scoring import Scorer
 from evalkit.store import RunStore, UtteranceRecord, example_path
 from evalkit.systems import System, UnavailableSystem
 from evalkit.tables.published import Counterpart
-from q2d2.audio import AudioError, read_audio, read_header
+from q2d2.audio import AudioError, encode_flac, read_audio, read_header
 from q2d2.errors import UserError
 from q2d2.files import file_sha256, whole
 
@@ -218,15 +217,12 @@ def _keep_examples(evaluation: Evaluation, system: System, keys: Mapping[str, st
         path.unlink(missing_ok=True)
         try:
             made = system.reconstruct(*read_audio(utterance.path), utterance.id)
+            coded = encode_flac(made.audio, made.sample_rate, keys[utterance.id])
         except Exception:  # as in _reconstruct: its scores are failed rows that say why
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
-        coded = io.BytesIO()  # soundfile would hide the reason of a write that fails
-        with soundfile.SoundFile(coded, "w", made.sample_rate, 1, "PCM_16", format="FLAC") as file:
-            file.comment = keys[utterance.id]
-            file.write(made.audio.clip(-1, 1))
         with whole(path) as part:
-            part.write_bytes(coded.getbuffer())
+            part.write_bytes(coded)
 
 
 def _comment(path: Path) -> str:

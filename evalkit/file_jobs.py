@@ -216,7 +216,12 @@ class FileJobs(Generic[T]):
                 f"too little memory on the device for {seconds:.0f} s of audio at once: lower --batch-seconds"
             ) from error
         except UserError as error:
-            self._fail(error)
+            if len(batch) > 1:  # the others of the batch are not to blame
+                for each in batch:
+                    self._do([each])
+                return
+            source = str(works[0].job.source)
+            self._fail(error if source in str(error) else JobError(f"{source}: {error}"))
             return
         for work in works:
             self.summary.done += 1

@@ -134,8 +134,9 @@ class PairScorer:
             signals = self._signals(metric)
             start = time.perf_counter()
             value = float(self._value(metric, *signals))
-            if not math.isfinite(value):
-                raise Unscorable(f"{name} gave {value}")
+            low, high = getattr(metric, "bounds", (-math.inf, math.inf))
+            if not (math.isfinite(value) and low <= value <= high):
+                raise Unscorable(f"{name} gave {value:g}, which is no {metric.label}")
         except Unavailable as error:  # known only now, such as weights that are not the published ones
             return Score(name, None, "unavailable", str(error), 0.0, version)
         except Unscorable as error:

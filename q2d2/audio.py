@@ -5,6 +5,7 @@ Files are read with libsndfile (soundfile): WAV, FLAC, Ogg (Vorbis, Opus), MP3, 
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,13 +15,15 @@ import numpy as np
 import soundfile
 
 from q2d2.containers import Doubtful, checked_frames, why_unreadable
-from q2d2.errors import UserError
+from q2d2.errors import NotFinite, UserError
 from q2d2.rates import RateError, check_rate
 
 # Shorter than this there is no speech to code, and no metric has a window to look at.
 SHORTEST_SECONDS = 0.1
 # -80 dBFS: about three steps of 16-bit audio. Dither alone stays below, the faintest recorded room noise does not.
 SILENCE_PEAK = 1e-4
+# 20 dB beyond full scale. Decoders overshoot by a few dB; what is larger are integers read as floats, or garbage.
+HIGHEST_PEAK = 10.0
 
 # The most that ambisonics of seventh order has; a microphone array of more is no recording of a speaker.
 MOST_CHANNELS = 64
@@ -121,9 +124,9 @@ def read_audio(path: str | os.PathLike[str], start: int = 0, frames: int = -1) -
 
     Raises:
         AudioError: the file is missing, corrupt, cut off, or ends before `start + frames`; holds NaN or infinite
-            samples; is to be read at once and has more than MOST_SAMPLES; its header is implausible (see
-            `read_header`); or, where it is read whole, it is silent throughout (peak below SILENCE_PEAK). A silent
-            segment is a pause in speech, not an error.
+            samples, or one beyond HIGHEST_PEAK; is to be read at once and has more than MOST_SAMPLES; its header is
+            implausible (see `read_header`); or, where it is read whole, it is silent throughout (peak below
+            SILENCE_PEAK). A silent segment is a pause in speech, not an error.
         ValueError: `start` is negative, or `frames` is neither -1 nor positive.
     """
     if start < 0 or frames == 0 or frames < -1:
@@ -233,6 +236,8 @@ def _finite_peak(path: str | os.PathLike[str], samples: np.ndarray) -> float:
     peak = float(np.abs(samples).max())  # NaN and infinity both survive max()
     if not np.isfinite(peak):
         raise AudioError(path, f"{np.count_nonzero(~np.isfinite(samples))} samples are NaN or infinite")
+    if peak > HIGHEST_PEAK:
+        raise AudioError(path, f"peak {peak:.3g}, where full scale is 1: integers read as floats, or damaged samples")
     return peak
 
 
@@ -244,3 +249,26 @@ def _why(error: soundfile.LibsndfileError | OSError) -> str:
     """libsndfile's own words, without the path and the prefix it puts before them."""
     text = error.error_string if isinstance(error, soundfile.LibsndfileError) else (error.strerror or str(error))
     return text.strip().removeprefix("Error : ").rstrip(".") or "damaged"
+
+
+def encode_flac(audio: np.ndarray, sample_rate: int, comment: str = "") -> bytes:
+    """A FLAC file of 16 bits: clipped at full scale, not normalized.
+
+    Args:
+        audio: (samples,) float in [-1, 1].
+        sample_rate: in Hz.
+        comment: kept in the file.
+
+    Raises:
+        NotFinite: a sample is NaN or infinite.
+    """
+    if not np.isfinite(audio).all():
+        raise NotFinite(
+            f"audio: {np.count_nonzero(~np.isfinite(audio)):,} of {audio.size:,} samples are NaN or infinite"
+        )
+    coded = io.BytesIO()  # soundfile would hide why a file cannot be written
+    with soundfile.SoundFile(coded, "w", sample_rate, 1, "PCM_16", format="FLAC") as file:
+        if comment:
+            file.comment = comment
+        file.write(audio.clip(-1, 1))
+    return coded.getvalue()

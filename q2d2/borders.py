@@ -8,14 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from q2d2.errors import UserError
+from q2d2.errors import NotFinite
 
 # Scales of integers that are read as floats by mistake.
 _FULL_SCALE = {torch.uint8: "255", torch.int16: "32768", torch.int32: "2**31"}
-
-
-class NotFinite(UserError, ValueError):
-    """NaN or infinity where numbers belong; the message says where they appeared."""
 
 
 def require_finite(values: Tensor, what: str) -> None:

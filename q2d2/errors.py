@@ -14,6 +14,10 @@ class UserError(Exception):
     """A mistake in input, settings or environment: its message is one clear line, which the command line prints."""
 
 
+class NotFinite(UserError, ValueError):
+    """NaN or infinity where numbers belong; the message says where they appeared."""
+
+
 class Stopped(UserError):
     """Work was stopped from outside after saving what was done; the message says how to go on."""
 

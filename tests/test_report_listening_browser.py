@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 
 from evalkit.report.page import report_page
-from evalkit.report.sound import encode_flac
 from evalkit.saved_run import SavedRun, load_run
 from evalkit.store import example_path
+from q2d2.audio import encode_flac
 from tests.browser import Browser, Opened, start_browser
 from tests.report_runs import HOSTILE, MARKED_NAMES, write_hostile_run, write_run
 

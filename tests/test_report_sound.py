@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evalkit.report.sound import HEIGHT, WIDTH, decode_flac, describe_sound, draw_spectrograms, encode_flac
+from evalkit.report.sound import HEIGHT, WIDTH, decode_flac, describe_sound, draw_spectrograms
+from q2d2.audio import encode_flac
 
 
 class TestSound:

@@ -72,7 +72,8 @@ class Metric(Protocol):
         version: changes whenever equal signals may score differently (library, its version, mode, weights).
         decimals: digits after the point in tables.
 
-    An attribute `caveat`, a sentence, is printed under every table with the metric.
+    An attribute `caveat`, a sentence, is printed under every table with the metric. An attribute `bounds`, (lowest,
+    highest) that the definition allows, makes a value beyond them a failed score.
     """
 
     name: str

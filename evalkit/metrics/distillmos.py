@@ -43,6 +43,7 @@ class DistillMos:
     needs_reference: bool = False
     sample_rate: int | None = 16_000
     decimals: int = 2
+    bounds: tuple[float, float] = (1.0, 5.0)
     caveat: str = CAVEAT
 
     def __init__(self) -> None:

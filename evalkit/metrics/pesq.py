@@ -36,6 +36,7 @@ class Pesq:
     needs_reference: bool = True
     sample_rate: int | None = 16000
     decimals: int = 2
+    bounds: tuple[float, float] = (0.99, 4.65)
 
     MODE: ClassVar[str] = "wb"
 

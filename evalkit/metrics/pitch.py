@@ -59,6 +59,7 @@ class VuvF1(PitchMetric):
     unit: str = ""
     higher_is_better: bool = True
     decimals: int = 3
+    bounds: tuple[float, float] = (0.0, 1.0)
 
     def compare(self, reference: Features, estimate: Features) -> float:
         """F1 in [0, 1] of two pitch tracks.

@@ -42,6 +42,7 @@ class SiSdr:
     sample_rate: int | None = None
     version: str = "1"
     decimals: int = 1
+    bounds: tuple[float, float] = (-100.0, 100.0)
 
     def score(self, reference: NDArray[np.float32], estimate: NDArray[np.float32], sample_rate: int) -> float:
         """SI-SDR in dB of `estimate` (samples,) against `reference` (samples,), float, at any `sample_rate` in Hz.

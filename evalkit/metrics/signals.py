@@ -8,14 +8,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from q2d2.audio import HIGHEST_PEAK
+
 # Half a step of 16-bit PCM: a signal below it is all zeros once written to a file.
 SILENCE_PEAK = 2.0**-16
 # The largest 16-bit sample, 32767 of 32768: where a converter or a file cuts off.
 FULL_SCALE = 32767 / 32768
 CLIPPED_RUN = 3
 MAX_CLIPPED = 0.01
-# Beyond this peak samples are no overshoot but integers read as floats.
-INTEGER_PEAK = 100.0
 
 
 class Unscorable(ValueError):
@@ -56,9 +56,9 @@ def count_clipped(signal: NDArray[Any]) -> int:
 def check_signal(signal: NDArray[Any], role: str) -> None:
     """Raise `Unscorable` where `signal` cannot be scored by anything.
 
-    That is: not mono, not float, empty, NaN or infinite, silent (peak below 2**-16, half a 16-bit step), or clipped in
-    more than 1 % of its samples (see `count_clipped`: a wrong scale, or a broken decoder). `role` ("reference",
-    "estimate") names it in the message.
+    That is: not mono, not float, empty, NaN or infinite, silent (peak below 2**-16, half a 16-bit step), with a sample
+    beyond `q2d2.audio.HIGHEST_PEAK`, however few there are, or clipped in more than 1 % of its samples (see
+    `count_clipped`: a wrong gain, or a broken decoder). `role` ("reference", "estimate") names it in the message.
     """
     if signal.ndim != 1:
         raise Unscorable(f"{role} has shape {signal.shape}, expected mono (samples,)")
@@ -72,15 +72,16 @@ def check_signal(signal: NDArray[Any], role: str) -> None:
     peak = float(np.max(np.abs(signal)))
     if peak < SILENCE_PEAK:
         raise Unscorable(f"{role} is silent (peak below 2^-16)")
+    if peak > HIGHEST_PEAK:
+        raise Unscorable(
+            f"{role} has a peak of {peak:.4g}, at most {HIGHEST_PEAK:g} allowed where full scale is 1: integers read "
+            "as floating point (divide 16-bit samples by 32768), or a decoder that diverges"
+        )
     share = count_clipped(signal) / signal.size if peak >= FULL_SCALE else 0.0
     if share > MAX_CLIPPED:
-        cause = (
-            "integers read as floating point? Divide 16-bit samples by 32768"
-            if peak >= INTEGER_PEAK
-            else "a wrong gain, or a decoder that diverges"
-        )
         raise Unscorable(
-            f"{role} is clipped: {share * 100:.1f} % of its samples at or beyond full scale (peak {peak:.4g}): {cause}"
+            f"{role} is clipped: {share * 100:.1f} % of its samples at or beyond full scale (peak {peak:.4g}): a wrong "
+            "gain, or a decoder that diverges"
         )
 
 

@@ -40,6 +40,7 @@ class Stoi:
     needs_reference: bool = True
     sample_rate: int | None = None
     decimals: int = 3
+    bounds: tuple[float, float] = (-1.0, 1.000001)
 
     EXTENDED = False
 

@@ -9,10 +9,9 @@ from evalkit.folders import FolderSystem
 from evalkit.report.extremes import Key
 from evalkit.report.material import open_material
 from evalkit.report.reconstruction import ORIGINAL, Unheard, told, too_long
-from evalkit.report.sound import encode_flac
 from evalkit.saved_run import SavedRun
 from evalkit.systems import CodecSystem, GroundTruth, System, anchors
-from q2d2.audio import AudioError, read_audio
+from q2d2.audio import AudioError, encode_flac, read_audio
 from q2d2.denormals import denormals_flushed
 
 ANCHORS: dict[str, System] = {system.name: system for system in anchors(None)}
@@ -70,11 +69,11 @@ class AudioAgain:
             return Unheard(reason)
         try:
             made = system.reconstruct(*read_audio(recording.path), recording.id)
+            return encode_flac(made.audio, made.sample_rate)
         except AudioError as error:
             return Unheard(error.reason)
         except Exception as error:  # as where it was scored: its scores are failed rows
             return Unheard(told(error))
-        return encode_flac(made.audio, made.sample_rate)
 
     def _another(self, system: System, name: str, key: Key) -> str:
         """Why `system` is not what was scored; empty where it is, or where an older run does not tell."""

@@ -19,13 +19,6 @@ WIDTH, HEIGHT = 400, 128
 _NOTHING, _FIRST, _STEPS = 0, 1, 255
 
 
-def encode_flac(audio: NDArray[np.float32], sample_rate: int) -> bytes:
-    """`audio` (samples,) in [-1, 1] as FLAC of 16 bits, as a run keeps it: clipped at full scale, not normalized."""
-    coded = io.BytesIO()
-    soundfile.write(coded, audio.clip(-1, 1), sample_rate, subtype="PCM_16", format="FLAC")
-    return coded.getvalue()
-
-
 def decode_flac(coded: bytes) -> Signal:
     """(samples,) float32 in [-1, 1] and the rate in Hz of a FLAC file's bytes; several channels are averaged.
 
