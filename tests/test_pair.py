@@ -234,7 +234,7 @@ class TestFailures:
         (with_nan, "1 NaN or infinite of 16000 samples"),
         (np.zeros_like, "is silent"),
         (lambda signal: signal[:0], "is empty"),
-        (lambda signal: (signal * 20_000).round().astype(np.float32), "clipped"),
+        (lambda signal: (signal * 20_000).round().astype(np.float32), "integers read as floating point"),
     ])  # fmt: skip
     @pytest.mark.parametrize("side", ["reference", "estimate"])
     def test_a_signal_that_is_none_fails_with_its_side(self, seen: Any, side: str, damage: Any, reason: str) -> None:
@@ -275,7 +275,7 @@ class TestFailures:
             ("failed", "ImportError: numpy.core.multiarray failed to import"),
             ("unavailable", "weights missing: fetch them"),
             ("unavailable", "No module named 'speechmos'"),
-            ("failed", "notfinite gave nan"),
+            ("failed", "notfinite gave nan, which is no M"),
             ("ok", ""),
         ]
         assert [score.value is None for score in scores] == [True] * 8 + [False]
