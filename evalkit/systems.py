@@ -244,11 +244,11 @@ class CodecSystem:
         signal = self.prepare(audio, sample_rate)
         codes = self.coder.encode(signal)
         check_codes(codes, self.codebook_sizes)
-        audio = self.coder.decode(codes, length=signal.shape[-1])
-        if audio.shape != signal.shape or not audio.is_floating_point():
-            raise ValueError(f"decoded audio {tuple(audio.shape)} {audio.dtype}: expected {tuple(signal.shape)} float")
-        require_finite(audio, "decoded audio")
-        decoded = audio[0].float().cpu().numpy()
+        made = self.coder.decode(codes, length=signal.shape[-1])
+        if made.shape != signal.shape or not made.is_floating_point():
+            raise ValueError(f"decoded audio {tuple(made.shape)} {made.dtype}: expected {tuple(signal.shape)} float")
+        require_finite(made, "decoded audio")
+        decoded = made[0].float().cpu().numpy()
         kept = codes[0].cpu().numpy() if self.codebook_sizes else None
         return Reconstruction(decoded, self.coder.sample_rate, kept, self._stream_bits(codes))
 
