@@ -17,6 +17,7 @@ import hashlib
 import inspect
 import json
 import re
+import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -29,8 +30,8 @@ from q2d2 import __version__
 from q2d2.bottleneck import BOTTLENECKS, Bottleneck, build_bottleneck
 from q2d2.codec import Codec, CodecConfig
 from q2d2.errors import UserError
-from q2d2.files import file_sha256, whole, write_atomically
-from q2d2.tensors import UnreadableTensors, listed, read_safetensors, tensor_faults
+from q2d2.files import file_sha256, new_folder, whole
+from q2d2.tensors import UnreadableTensors, listed, read_safetensors, tensor_faults, value_faults
 
 FORMAT = 1
 WEIGHTS, CONFIG = "codec.safetensors", "codec.json"
@@ -65,7 +66,6 @@ def save_codec(
     Raises:
         CheckpointError: `replace` is False and the folder holds another checkpoint.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     tensors = {
         name: tensor.detach().cpu().to(dtype if dtype and tensor.is_floating_point() else tensor.dtype).contiguous()
         for name, tensor in codec.state_dict().items()
@@ -84,11 +84,25 @@ def save_codec(
     }
     if not replace:
         require_same(folder, described)
-    with ExitStack() as parts:  # all are written before the first one takes its place
-        for name, content in contents.items():
-            parts.enter_context(whole(folder / name)).write_bytes(content)
+    place(folder, contents | {CONFIG: (json.dumps(described, indent=2) + "\n").encode()})
+
+
+def place(folder: Path, contents: Mapping[str, bytes | Path]) -> None:
+    """Write the files of a checkpoint, from bytes or from other files, over those of an older one.
+
+    All are written before the first one takes its place; the description is the last one to do so. Where that fails, or
+    is interrupted, a folder that is new does not stay.
+    """
+    with new_folder(folder), ExitStack() as parts:
+        for name in sorted(
+            contents, key=lambda name: name != CONFIG
+        ):  # the first to be opened is the last to be closed
+            part, content = parts.enter_context(whole(folder / name)), contents[name]
+            if isinstance(content, Path):
+                shutil.copyfile(content, part)
+            else:
+                part.write_bytes(content)
         (folder / CONFIG).unlink(missing_ok=True)  # that of an older checkpoint
-    write_atomically(folder / CONFIG, json.dumps(described, indent=2) + "\n")
 
 
 def full_spec(bottleneck: Bottleneck) -> dict[str, Any]:
@@ -134,6 +148,20 @@ def load_codec(source: str | Path) -> Codec:
         raise CheckpointError(f"{folder / CONFIG}: {error}") from error
     _load_state(codec, _read_weights(folder, described), folder)
     return codec.eval()
+
+
+def check_checkpoint(folder: Path) -> None:
+    """See that a checkpoint is one that `load_codec` takes, and that its side files hold numbers.
+
+    Raises:
+        CheckpointError: damaged, of another format, or with weights that do not fit or are no numbers.
+    """
+    load_codec(folder)
+    for name in read_description(folder).get("side_files", {}):
+        tensors = read_side_file(folder, name) or {}
+        whole_numbers = [key for key, each in tensors.items() if not (each.is_floating_point() or each.is_complex())]
+        if faults := value_faults(tensors, whole_numbers):
+            raise CheckpointError(f"{folder / name}: {listed(faults)}")
 
 
 def load_backbone(codec: Codec, source: str | Path) -> None:

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -50,6 +51,25 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
         finally:
             part.unlink(missing_ok=True)
             os.close(descriptor)
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[None]:
+    """Make a folder for the block, with its parents; where the block fails, nothing that was made stays.
+
+    A folder that was there before stays with what is in it.
+    """
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        if made:
+            shutil.rmtree(folder, ignore_errors=True)
+        for parent in made[1:]:
+            with suppress(OSError):  # others have put something there
+                parent.rmdir()
+        raise
 
 
 def write_atomically(path: Path, text: str) -> None:

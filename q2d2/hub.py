@@ -9,10 +9,9 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,8 +21,10 @@ from q2d2.checkpoints import (
     CONFIG,
     WEIGHTS,
     CheckpointError,
+    check_checkpoint,
     file_sha256,
     find_checkpoint,
+    place,
     read_description,
     require_same,
     verify_file,
@@ -128,6 +129,8 @@ def push(source: str | Path, repo: str, *, private: bool = False, revision: str 
 def pull(repo: str, folder: Path, *, revision: str | None = None, replace: bool = False) -> Pulled:
     """Download a checkpoint of one commit to `folder`, by way of the hub's cache, and compare it with its hashes.
 
+    What is refused leaves nothing behind, neither in `folder` nor in the cache.
+
     Args:
         repo: OWNER/NAME.
         folder: made if it does not exist.
@@ -138,20 +141,45 @@ def pull(repo: str, folder: Path, *, revision: str | None = None, replace: bool 
         HubError: no such repository or revision, no permission, no connection, or no checkpoint in it.
         CheckpointError: the checkpoint is of another format or damaged, or `folder` holds another one.
     """
-    pulled = fetch(repo, revision=revision)
+    _require_repo(repo)
+    with _refused_not_cached(repo):
+        pulled = fetch(repo, revision=revision)
+        check_checkpoint(pulled.folder)
     described = read_description(pulled.folder)
     if not replace:
         require_same(folder, described)
-    folder.mkdir(parents=True, exist_ok=True)
-    names = [WEIGHTS, *described.get("side_files", {})]
-    for name in names:
-        shutil.copyfile(pulled.folder / name, folder / (name + ".part"))
-    (folder / CONFIG).unlink(missing_ok=True)
-    for name in names:
-        os.replace(folder / (name + ".part"), folder / name)
-    shutil.copyfile(pulled.folder / CONFIG, folder / (CONFIG + ".part"))
-    os.replace(folder / (CONFIG + ".part"), folder / CONFIG)  # last: where it is, the checkpoint is whole
+    place(folder, {name: pulled.folder / name for name in (CONFIG, WEIGHTS, *described.get("side_files", {}))})
     return Pulled(folder, pulled.commit, pulled.weights_sha256)
+
+
+@contextmanager
+def _refused_not_cached(repo: str) -> Iterator[None]:
+    """Where the block refuses what a repository holds, the hub's cache is left as it was.
+
+    What an interruption leaves there stays: the next download goes on with it.
+    """
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    cache, name = Path(constants.HF_HUB_CACHE), repo_folder_name(repo_id=repo, repo_type="model")
+    folders = (cache / name, cache / ".locks" / name)
+    before = {path for folder in folders for path in folder.rglob("*")}
+    branches = {path: path.read_bytes() for path in before if path.is_file() and "refs" in path.parts}
+    try:
+        yield
+    except HubUnreachable:
+        raise
+    except UserError:
+        added = {path for folder in folders for path in folder.rglob("*")} - before
+        for path in sorted(added, reverse=True):  # what is in a folder before the folder
+            with suppress(OSError):
+                path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+        for path, content in branches.items():
+            path.write_bytes(content)
+        for folder in folders:
+            with suppress(OSError):  # it is there no longer, or was before
+                folder.rmdir()
+        raise
 
 
 def fetch(repo: str, *, revision: str | None = None, cached: bool = False) -> Pulled:

@@ -13,16 +13,14 @@ from torch import Tensor
 from q2d2.bottleneck import build_bottleneck
 from q2d2.checkpoints import (
     CheckpointError,
-    file_sha256,
     find_checkpoint,
     load_codec,
     read_description,
     read_side_file,
     save_codec,
-    write_atomically,
 )
 from q2d2.codec import Codec
-from q2d2.files import whole
+from q2d2.files import file_sha256, whole, write_atomically
 from q2d2.published import CheckpointMismatch, export_state, is_of_training, load_published, published_shapes
 from q2d2.published_config import PublishedConfig, PublishedConfigError, published_config, read_published_config
 from q2d2.published_layouts import FoundState, LayoutError, as_float32, find_state

@@ -29,9 +29,9 @@ from q2d2.checkpoints import (
     read_description,
     read_side_file,
     save_codec,
-    write_atomically,
 )
 from q2d2.codec import Codec, CodecConfig
+from q2d2.files import write_atomically
 
 SMALL = CodecConfig(
     sample_rate=8000, ratios=(2, 2), num_filters=2, dimension=8, lstm_layers=1, decoder_dim=64,

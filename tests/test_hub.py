@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from huggingface_hub import constants
+from safetensors.torch import load_file, save
 
 from q2d2.bottleneck import build_bottleneck
 from q2d2.checkpoints import CONFIG, WEIGHTS, CheckpointError, load_codec, read_description, save_codec
@@ -156,6 +159,68 @@ def test_wrong_bytes_on_the_hub_are_noticed_and_leave_nothing(hub: Hub, tmp_path
     with pytest.raises(CheckpointError, match=rf"{WEIGHTS} is damaged: sha256 \w+, {CONFIG} says"):
         pull(REPO, tmp_path / "copy")
     assert not (tmp_path / "copy").exists()
+
+
+def test_weights_that_are_no_numbers_are_refused_and_leave_nothing(hub: Hub, tmp_path: Path) -> None:
+    """Neither a folder, nor its parents, nor files in the cache; what the cache held before stays."""
+    good = push(saved(tmp_path / "own"), REPO).commit
+    folder = saved(tmp_path / "bad", seed=1)
+    described = json.loads((folder / CONFIG).read_text())
+    weights = load_file(folder / WEIGHTS)
+    for name, tensor, fault in (
+        (WEIGHTS, torch.full((64,), torch.nan), r"decoder\.embed\.bias: 64 of 64 values are not finite"),
+        (WEIGHTS, torch.ones(64).long(), r"decoder\.embed\.bias: int64, expected float32"),
+        (UNUSED, torch.full((64,), torch.inf), rf"{UNUSED}: decoder\.embed\.bias: 64 of 64 values are not finite"),
+    ):
+        content = save({**(weights if name == WEIGHTS else {}), "decoder.embed.bias": tensor})
+        digests = {WEIGHTS: described["weights_sha256"], name: hashlib.sha256(content).hexdigest()}
+        wrong = described | {"weights_sha256": digests.pop(WEIGHTS), "side_files": digests}
+        files = {WEIGHTS: (folder / WEIGHTS).read_bytes(), name: content, CONFIG: json.dumps(wrong).encode()}
+        for cached in (False, True):
+            hub.repositories[REPO].branches["main"] = good
+            if cached:
+                fetch(REPO)
+            before = everything(tmp_path)
+            hub.repositories[REPO].commit("main", files)
+            with pytest.raises(CheckpointError, match=fault):
+                pull(REPO, tmp_path / "deep" / "copy")
+            assert everything(tmp_path) == before
+            if cached:
+                shutil.rmtree(tmp_path / "cache")
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path): path.read_bytes() if path.is_file() else b"" for path in folder.rglob("*") if path.name != "cache"
+    }
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_what_is_interrupted_leaves_nothing(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    push(saved(tmp_path / "own", side_files={UNUSED: {"x": torch.randn(3)}}), REPO)
+    fetch(REPO)
+    before = everything(tmp_path)
+    other = saved(tmp_path / "other", seed=1)
+    kept = everything(other)
+    for last in (1, 2, 3):
+        for target in (tmp_path / "deep" / "copy", other):
+            calls: list[Path] = []
+
+            def copy(source: Path, target: Path, calls: list[Path] = calls, last: int = last) -> None:
+                calls.append(target)
+                target.write_bytes(source.read_bytes()[:9])
+                if len(calls) == last:
+                    raise error
+
+            with monkeypatch.context() as patch, pytest.raises(type(error)):
+                patch.setattr(shutil, "copyfile", copy)
+                pull(REPO, target, replace=True)
+        assert everything(other) == kept
+        assert not (tmp_path / "deep").exists()
+    shutil.rmtree(other)
+    assert everything(tmp_path) == before
 
 
 def test_a_damaged_cache_mends_itself(hub: Hub, tmp_path: Path) -> None:
