@@ -9,7 +9,8 @@ Time: constant and piecewise delays are compensated inside.
 Limits:
 - The code keeps 50 utterances (stretches of speech 0.2 s or longer, at least 0.2 s apart) in fixed arrays and writes
   past them: 60 bursts in 72 s end the process, 51 return a number computed from overwritten memory. Below 20 s this
-  cannot happen; beyond 60 s the pair is refused here. P.862.3 recommends clips of 8 to 30 s.
+  cannot happen; in longer clips they are counted first (evalkit/metrics/pesq_bursts.py) and a pair at risk is refused,
+  as is all beyond 60 s. P.862.3 recommends clips of 8 to 30 s.
 - Made for telephone codecs: artefacts of generative decoders can be over-penalized, and it hears nothing above 8 kHz.
 """
 
@@ -20,6 +21,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.metrics.pesq_bursts import HELD, MARGIN, SHORTEST_SECONDS, count_bursts
 from evalkit.metrics.signals import Unscorable, check_pair, check_rate, library_version
 
 MIN_SECONDS = 0.25  # the reference code's own limit
@@ -47,13 +49,18 @@ class Pesq:
         """PESQ of `estimate` (samples,) against `reference` (samples,), float, `sample_rate` 16000 Hz.
 
         Raises:
-            Unscorable: no speech found, a silent or non-finite signal, shorter than 0.25 s or longer than 60 s, or
-                whatever else the reference code refuses.
+            Unscorable: no speech found, a silent or non-finite signal, shorter than 0.25 s or longer than 60 s, more
+                bursts of speech than the reference code can hold, or whatever else it refuses.
         """
         from pesq import PesqError, pesq
 
         check_rate(self, sample_rate)
         check_pair(reference, estimate, sample_rate, min_seconds=MIN_SECONDS, max_seconds=MAX_SECONDS)
+        if reference.size >= SHORTEST_SECONDS * sample_rate and (bursts := count_bursts(reference)) > HELD - MARGIN:
+            raise Unscorable(
+                f"PESQ's package holds at most {HELD} bursts of speech, and writes over other memory beyond them: the "
+                f"reference has about {bursts} in {reference.size / sample_rate:.1f} s; cut it into shorter clips"
+            )
         try:
             return float(pesq(sample_rate, reference, estimate, self.MODE, on_error=PesqError.RAISE_EXCEPTION))
         except PesqError as error:
