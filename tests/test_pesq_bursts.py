@@ -29,7 +29,7 @@ def test_bursts_are_counted(count: int) -> None:
 
 
 def test_short_ones_and_close_ones_are_no_bursts() -> None:
-    assert count_bursts(bursts(20, seconds=0.01)) == 1  # what is left is the whole
+    assert count_bursts(bursts(20, seconds=0.01)) == 0
     assert count_bursts(bursts(20, gap=0.15)) == 1
     assert count_bursts(bursts(20, seconds=0.1, gap=0.3)) == 0
 

@@ -1,9 +1,9 @@
 """How many bursts of speech PESQ's package finds in a reference: more than its arrays hold end the process, or worse.
 
 The reference code takes the power of the filtered reference in steps of 4 ms, raises a threshold until what lies below
-it looks like noise, drops what is above for 20 ms or less, joins what is at most 0.2 s apart, and counts what then lasts
-0.2 s. It keeps 50 of them and writes the next one over other variables: the score is then computed from overwritten
-memory. The same steps are done here, with the filter's response to a decibel, and counted with a margin.
+it looks like noise, drops what is above for 20 ms or less, joins what is at most 0.2 s apart, and counts what then
+lasts 0.2 s. It keeps 50 of them and writes the next one over other variables: the score is then computed from
+overwritten memory. The same steps are done here, with the filter's response to a decibel, and counted with a margin.
 """
 
 from __future__ import annotations
