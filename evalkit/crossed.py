@@ -5,6 +5,9 @@ are crossed with utterances, and those are nested in G clusters (speakers). The 
 
     delete-one-seed jackknife + delete-one-cluster jackknife.
 
+They have few degrees of freedom of their own, seeds - 1 and speakers - 1, so interval and p are of the sum of two t
+variables, Behrens and Fisher's way (`evalkit.behrens_fisher`).
+
 Of a balanced mean with variance components s (seed), c (cluster) and e (seed x cluster) the two expect s/S + e/(SG) and
 c/G + e/(SG): their sum counts the interaction twice, and so errs to the safe side. No bootstrap of crossed data is
 exact (McCullagh, Bernoulli 2000); to vary rows and columns each on their own, and to pay for it so, is the idea of
@@ -14,7 +17,7 @@ Clusters of unequal size: an estimate is a mean over utterances, so a replicate 
 and deviations are taken from the whole estimate (CV3 of MacKinnon, Nielsen and Webb, Journal of Applied Econometrics
 2023). Of a mean this expects the variance for equal sizes, and else more, whether speakers or utterances vary.
 
-Measured coverage: docs/statistics.md and `python -m benchmarks.crossed`.
+Measured coverage and false marks: docs/statistics.md and `python -m benchmarks.crossed`.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+
+from evalkit.behrens_fisher import half_width, two_sided_p
 
 # A standard error below this share of the estimate is rounding: nothing varied.
 ROUNDING = 1e-12
@@ -81,13 +86,14 @@ class CrossedEstimate:
         value: the statistic of the systems' means over all seeds and utterances in use; None where it is undefined.
         low, high: ends of the interval; None where there is neither a second seed nor a second cluster, or where the
             statistic is undefined without one of them.
-        p: two-sided, of the t test that the true value is 0; also None where nothing varied and value is not 0.
-        df: degrees of freedom of Student's t, by Satterthwaite; None where there is no variance.
+        p: two-sided, of the test that the true value is 0; also None where nothing varied and value is not 0.
+        df: the smaller of the degrees of freedom of seeds and clusters; None where nothing varied.
         seed_share: share of the variance that is due to seeds, in [0, 1]; None where only one of the two was varied.
         means: of each system over what is in use, in the order given; empty where nothing is in use.
         n_seeds, n_clusters, n_utterances: in use: shared by all systems and scored in all.
         left_out_seeds, left_out_utterances: had by some system and not in use.
         note: why something is None, or over what alone the interval is; else empty.
+        error: standard error, over seeds and clusters; None where nothing varied.
     """
 
     value: float | None
@@ -103,6 +109,7 @@ class CrossedEstimate:
     left_out_seeds: int
     left_out_utterances: int
     note: str
+    error: float | None = None
 
     def mapped(self, function: Callable[[float], float]) -> CrossedEstimate:
         """The estimate on another scale: value, low and high through an increasing `function` that maps 0 to 0."""
@@ -231,8 +238,6 @@ def _with_interval(
     level: float,
 ) -> CrossedEstimate:
     """`whole` with interval, p and note; sums (systems, seeds, clusters) are over the utterances of each cluster."""
-    from scipy import special
-
     assert whole.value is not None
     seeds, clusters = sums.shape[1:]
     left = whole.n_utterances - used.sizes
@@ -266,14 +271,14 @@ def _with_interval(
         p = 1.0 if whole.value == 0 else None
         why = "" if p is not None else "no p: nothing varied"
         return replace(whole, low=whole.value, high=whole.value, p=p, note="; ".join(filter(None, (note, why))))
-    df = 1 / sum((part / variance) ** 2 / freedom for part, freedom in varied)
-    half = error * float(special.stdtrit(df, (1 + level) / 2))
+    half = half_width(varied, level)
     return replace(
         whole,
         low=whole.value - half,
         high=whole.value + half,
-        p=float(2 * special.stdtr(df, -abs(whole.value) / error)),
-        df=df,
+        p=float(two_sided_p(whole.value, varied)),
+        error=error,
+        df=min(freedom for _, freedom in varied),
         seed_share=varied[0][0] / variance if len(varied) == 2 else None,
         note=note,
     )

@@ -112,7 +112,7 @@ class _Row:
         if self.found is None or math.isnan(self.values["difference"]):
             verdict: Verdict = "untested"
         else:
-            side = self.found.side(p) if isinstance(self.found, Difference) else surely(self.found, p)
+            side = self.found.side(p) if isinstance(self.found, Difference) else surely(self.found, p, of_speech=False)
             verdict = "undecided" if side == 0 else "supported" if side == self.sign else "contradicted"
             half = (self.values["high"] - self.values["low"]) / 2
             if verdict == "undecided" and not math.isnan(half) and self.values["seeds"] > 1:

@@ -106,14 +106,19 @@ class Difference:
         return found if surely(self.estimate, p_adjusted, self.worth) == found else 0
 
 
-def surely(estimate: CrossedEstimate, p_adjusted: float | None, offset: float = 0.0) -> int:
+def surely(
+    estimate: CrossedEstimate, p_adjusted: float | None, offset: float = 0.0, *, of_speech: bool = True
+) -> int:
     """The sign of `estimate` - `offset`, or 0 where it is open.
 
-    Not open: several seeds (one says nothing of training), the interval wholly on one side, and `p_adjusted`, its p
-    after correction, below 0.05; without p only where no seed and no utterance differed.
+    Not open: several seeds (one says nothing of training) and several speakers (one says nothing of others; `of_speech`
+    False where none had a part in it), the interval wholly on one side, and `p_adjusted`, its p after correction, below
+    0.05; without p only where no seed and no utterance differed.
     """
     low, high = estimate.low, estimate.high
     if low is None or high is None or estimate.n_seeds < 2:
+        return 0
+    if of_speech and estimate.n_clusters < 2:
         return 0
     if p_adjusted is None and low != high:
         return 0
