@@ -88,7 +88,7 @@ def finish(result: RunResult, scorer: Scorer, console: Console, allow_failures: 
         differences = compare_with_baseline(result.utterances, result.systems, result.baseline)
     console.print(render_console(summarize(result.utterances, result.systems, differences), console.width))
     if differences is not None and len(differences):
-        console.print(render_differences(differences, console.width))
+        console.print(render_differences(differences, result.systems, console.width))
     if result.paper is not None and result.published is not None:
         console.print(render_published(result.published, result.paper))
     for note in pair_notes(result.utterances):

@@ -218,7 +218,7 @@ def _run(
 ) -> None:
     from rich.console import Console
 
-    from evalkit.plan import make_plan, show_plan
+    from evalkit.plan import make_plan, reach_note, show_plan
     from evalkit.shards import Shard
 
     console = Console()
@@ -227,6 +227,8 @@ def _run(
     plan = make_plan(experiment, out or Path("runs") / experiment.name, part, trust_code)
     plan.evaluation.require(require or [])
     show_plan(plan, console)
+    if part is None and (note := reach_note(plan)):
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
     for metric, reason in plan.evaluation.unavailable.items():  # not in show_plan: training loads no metrics
         text = reason if reason.startswith(metric) else f"{metric}: {reason}"
         console.print(f"unavailable {text}", markup=False, highlight=False, soft_wrap=True)

@@ -235,8 +235,10 @@ def show_plan(sweep: Sweep, folder: Path, shard: str | None = None) -> None:
     """Print the trials of a sweep, or of a shard of it, and what their folders say of them."""
     from evalkit.sweeps.state import read_state, trial_folder
     from evalkit.sweeps.trials import expand
+    from evalkit.tables.reach import few_seeds
 
-    trials = _share(expand(sweep), shard)
+    every = expand(sweep)
+    trials = _share(every, shard)
     lines = [f"{sweep.title or sweep.name}: {len(trials):,} trials from experiment {sweep.experiment}  ->  {folder}"]
     lines.append(f"{'trial':12}  {'bits/frame':>10}  {'seed':>5}  {'state':11}  configuration")
     for trial in trials:
@@ -244,6 +246,9 @@ def show_plan(sweep: Sweep, folder: Path, shard: str | None = None) -> None:
         state = read_state(trial_folder(folder, trial.id)).state if folder.is_dir() else "waiting"
         told = f"{trial.label}  NOT VALID: {trial.problem}" if trial.problem else trial.label
         lines.append(f"{trial.id}  {bits:>10}  {trial.seed:>5}  {state:11}  {told}")
+    families, seeds = {trial.family for trial in every}, {trial.seed for trial in every}
+    if len({trial.configuration for trial in every}) > 1 and (note := few_seeds(len(seeds), max(1, len(families) - 1))):
+        lines.append(note)
     typer.echo("\n".join(lines))  # rich takes seconds for thousands of lines
 
 

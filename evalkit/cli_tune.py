@@ -91,6 +91,7 @@ def tune(
 
     from evalkit.sweeps.run import Engine
     from evalkit.sweeps.work import Settings
+    from evalkit.tables.reach import few_seeds
     from evalkit.tuning.forecast import describe, expected_seconds
     from evalkit.tuning.run import show, tune
 
@@ -104,6 +105,8 @@ def tune(
             f"training: about {_duration(seconds)} with {at_a_time} at a time, from a few steps measured now; scoring "
             "comes on top, and stopping early takes off"
         )
+        if note := few_seeds(seeds, finalists):
+            typer.echo(note)
         return
     work = Settings(settings.folder, device, time_limit, not no_cache)
     result = tune(

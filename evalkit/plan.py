@@ -22,6 +22,7 @@ from evalkit.planned import Planned, PlannedBottleneck, PlannedCodec, PlannedFol
 from evalkit.protocol import get_protocol
 from evalkit.shards import Shard, refuse_another_experiment
 from evalkit.tables.published import Counterpart
+from evalkit.tables.reach import few_units
 from q2d2.bottleneck import NullBottleneck
 from q2d2.checkpoints import find_checkpoint, read_description
 from q2d2.codec import Codec, CodecConfig, CodecOutput, codec_config
@@ -297,6 +298,18 @@ def show_plan(plan: Plan, console: Console) -> None:
             missing.setdefault(system.missing, []).append(system.name)
     for reason, names in missing.items():
         line(f"[yellow]unavailable[/] {', '.join(names)}: {escape(reason)}")
+
+
+def reach_note(plan: Plan) -> str:
+    """A sentence where so few speakers or utterances are scored that nothing could be marked; else nothing."""
+    experiment = plan.experiment
+    compared = len(plan.systems) - (experiment.baseline in experiment.systems)
+    if experiment.baseline is None or compared < 1:
+        return ""
+    speakers = {utterance.speaker for utterance in plan.test_utterances}
+    if None in speakers:
+        return few_units(len(plan.test_utterances), "utterance", compared)
+    return few_units(len(speakers), "speaker", compared)
 
 
 def _size(backbone: CodecConfig) -> str:

@@ -71,7 +71,8 @@ def test_marks_follow_the_verdicts(
     assert r"$\blacktriangle$" in latex.read_text()
     assert not re.search("[▲▼±]", latex.read_text())
     for text in (markdown.read_text(), console):
-        assert "▲ better, ▼ worse than fsq" in text
+        assert "▲ better, ▼ worse than fsq (one training each)" in text
+    assert "the marks say nothing of other seeds" in markdown.read_text()
     assert "over 12 speakers" in markdown.read_text()
 
 
@@ -110,7 +111,7 @@ def test_differences_are_written_in_full_and_rounded(
 
 @pytest.mark.parametrize("width", [80, 100])
 def test_console_lists_every_difference(width: int, differences: pd.DataFrame) -> None:
-    text = on_console(render_differences(differences, width), width)
+    text = on_console(render_differences(differences, make_systems(), width), width)
     assert max(len(line.rstrip()) for line in text.splitlines()) <= width
     rows = [line for line in text.splitlines() if " ± " in line and "a ± b" not in line]
     assert len(rows) == (differences["n"] > 0).sum()
@@ -125,25 +126,25 @@ def test_console_lists_every_difference(width: int, differences: pd.DataFrame) -
 
 def test_console_says_that_nothing_could_be_compared(utterances: pd.DataFrame, systems: pd.DataFrame) -> None:
     nothing = compare_with_baseline(utterances[utterances["metric"] == "utmos"], systems, "fsq")
-    assert "no utterance was scored of both" in on_console(render_differences(nothing))
+    assert "no utterance was scored of both" in on_console(render_differences(nothing, systems))
     alone = utterances[utterances["system"] == "fsq"], systems[systems["system"] == "fsq"]
     nobody = compare_with_baseline(*alone, "fsq")
-    assert "no system beside the baseline" in on_console(render_differences(nobody))
+    assert "no system beside the baseline" in on_console(render_differences(nobody, systems))
     pd.testing.assert_frame_equal(summarize(*alone, nobody), summarize(*alone))
 
 
 def test_too_few_units_for_any_mark_are_told(tmp_path: Path, systems: pd.DataFrame) -> None:
     rows = make_all_metrics(systems=FEW).query("metric == 'pesq'")
-    few = rows[rows["utterance"].isin([f"u{number}" for number in range(7)])]
+    few = rows[rows["utterance"].isin([f"u{number}" for number in range(6)])]
     differences = compare_with_baseline(few, systems, "fsq")
     assert not any(differences["verdict"])
     _, markdown, _, _, listed, _ = write_tables(few, systems, tmp_path, "T", baseline="fsq")
     for text in (
         markdown.read_text(),
         listed.read_text(),
-        " ".join(on_console(render_differences(differences)).split()),
+        " ".join(on_console(render_differences(differences, systems)).split()),
     ):
-        assert "With 7 units and 5 comparisons the smallest corrected p there can be is 0.078" in text
+        assert "With 6 units and 3 comparisons the smallest corrected p there can be is 0.094" in text
         assert "nothing can be marked" in text
     _, markdown, *_ = write_tables(rows, systems, tmp_path, "T", baseline="fsq")
     assert "nothing can be marked" not in markdown.read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,8 @@ import pytest
 
 from evalkit.metrics import METRICS
 from evalkit.statistics import PairedComparison, compare_paired, holm, paired_difference, wilcoxon_p
-from evalkit.tables import compare_with_baseline
+from evalkit.tables import compare_with_baseline, write_tables
+from evalkit.tables.reach import few_seeds, few_units
 from q2d2.registry import UnknownName
 from tests.simulated_scores import normal, simulated
 from tests.synthetic_run import make_all_metrics, make_systems
@@ -203,6 +205,52 @@ def test_better_follows_the_direction_of_the_metric(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(METRICS, "resolve", missing)
     unknown = compare_with_baseline(rows_of("mystery", up=0.1, down=-0.1), SYSTEMS, "base")
     assert unknown["verdict"].tolist() == ["higher", "lower", ""]
+
+
+def test_known_answers_are_no_part_of_the_family() -> None:
+    """They are measured and never marked: what they give is known, and each would cost the others power."""
+    rows = pd.concat([rows_of(up=0.001, down=-0.02), rows_of(count=20, known=-0.3).query("system == 'known'")])
+    kinds = pd.concat([SYSTEMS, pd.DataFrame([system_row("known", kind="anchor", bits=None)])], ignore_index=True)
+    found = compare_with_baseline(rows, kinds, "base").set_index("system")
+    without = compare_with_baseline(rows[rows["system"] != "known"], SYSTEMS, "base").set_index("system")
+    pd.testing.assert_series_equal(found["p_holm"].iloc[:3], without["p_holm"])
+    known = found.loc["known"]
+    assert known["high"] < 0
+    assert known["p"] < 0.001
+    assert math.isnan(known["p_holm"])
+    assert known["verdict"] == ""
+
+
+@pytest.mark.parametrize("speakers", [1, 2, 3, 5])
+def test_few_speakers_are_never_marked_and_the_reason_stands_beside(speakers: int, tmp_path: Path) -> None:
+    """By single utterances each of these differences was marked."""
+    rows = rows_of(up=0.05, down=-0.05, speakers=speakers)
+    found = compare_with_baseline(rows, SYSTEMS, "base")
+    assert set(found["verdict"]) == {""}
+    assert found["units"].tolist()[:2] == [speakers] * 2
+    text = " ".join(path.read_text() for path in write_tables(rows, SYSTEMS, tmp_path, "T", baseline="base"))
+    if speakers == 1:
+        assert found["low"].isna().all()
+        assert found["p"].isna().all()
+        assert "With one speaker there is no interval and nothing can be marked" in text
+    else:
+        assert f"over {speakers} speakers" in text
+        assert f"With {speakers} units and 2 comparisons the smallest corrected p there can be is" in text
+
+
+@pytest.mark.parametrize(("units", "comparisons", "said"), [(3, 1, True), (6, 1, False), (6, 2, True), (9, 10, False)])
+def test_a_design_that_can_mark_nothing_says_so(units: int, comparisons: int, said: bool) -> None:
+    text = few_units(units, "utterance", comparisons)
+    assert (text != "") == said == (comparisons * wilcoxon_p(np.arange(1.0, units + 1)) >= 0.05)
+    if units == 3:
+        assert text == ("Only 3 utterances: no change, however large, could be significant; 1 comparison needs 6.")
+
+
+def test_few_seeds_say_what_a_mark_needs() -> None:
+    assert "Only 1 seed: no difference, however large, could be marked" in few_seeds(1, 7)
+    assert "Only 2 seeds: one of 10 comparisons is marked where a difference is 127 times" in few_seeds(2, 10)
+    assert "is 14.1 times its standard error over seeds at least; 5 seeds need 5.6 times" in few_seeds(3, 10)
+    assert few_seeds(5, 10) == ""
 
 
 def test_each_data_set_metric_and_protocol_is_a_family_of_its_own() -> None:

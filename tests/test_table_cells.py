@@ -90,7 +90,7 @@ def test_two_versions_of_a_metric_are_not_averaged() -> None:
 
 def test_missing_scores_are_plainly_visible() -> None:
     rows = scores(**{"ground-truth": [4.6, 4.6, 4.6], "a": [2.0, None, 2.2], "b": [None, None, None]})
-    assert column_of(summarize(rows, SYSTEMS), "pesq") == ["4.60 ± 0.00", "2.10 ± 0.10 2/3", "failed 3"]
+    assert column_of(summarize(rows, SYSTEMS), "pesq") == ["4.60 ± 0.00", "2.10 ± 1.27 2/3", "failed 3"]
     lost = rows[rows["system"] == "b"].assign(status="unavailable")
     assert column_of(summarize(pd.concat([rows[rows["system"] != "b"], lost]), SYSTEMS), "pesq")[2] == "unavailable"
     mixed = lost.assign(status=["failed", "unavailable", "unavailable"])
@@ -103,7 +103,7 @@ def test_equal_counts_are_said_once(tmp_path: Path) -> None:
     assert "3/3" not in markdown.read_text()
     assert "Means are over 3 utterances. " in markdown.read_text()
     shorter = rows[~((rows["system"] == "b") & (rows["utterance"] == "u2"))]
-    assert column_of(summarize(shorter, SYSTEMS), "pesq")[1:] == ["2.10 ± 0.10", "2.05 ± 0.05 2/2"]
+    assert column_of(summarize(shorter, SYSTEMS), "pesq")[1:] == ["2.10 ± 0.25", "2.05 ± 0.64 2/2"]
 
 
 def test_half_width_is_of_the_interval_in_the_csv(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_folders_compete_and_what_nobody_knows_of_them_is_left_out(tmp_path: Pat
     assert [[column.key for column in block] for block in blocks(summary)] == [["pesq"]]
     _, markdown, latex = write_tables(rows, systems, tmp_path, "T")
     assert "| System | PESQ (MOS-LQO) ↑ |" in markdown.read_text()
-    assert "| dac | **3.05** ± 0.05 |" in markdown.read_text()
+    assert "| dac | **3.05** ± 0.64 |" in markdown.read_text()
     assert "| *ground-truth* | 4.60 ± 0.00 |" in markdown.read_text()
     assert latex.read_text().count(r"\begin{tabular}") == 1
     for text in (markdown.read_text(), on_console(render_console(summary))):

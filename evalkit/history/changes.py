@@ -10,11 +10,13 @@ from typing import Any, NamedTuple
 import pandas as pd
 import pyarrow.parquet as pq
 
+from evalkit.experiment import KNOWN_ANSWERS
 from evalkit.history.migrations import HistoryError
 from evalkit.history.publication import CHANGES, Publication
 from evalkit.statistics import PairedComparison, compare_paired, holm
 from evalkit.tables import metric_format, resampling_unit
 from evalkit.tables.paired import ALPHA
+from evalkit.tables.reach import smallest_p
 
 KEYS = ["dataset", "protocol", "system", "metric"]
 
@@ -71,7 +73,8 @@ def compare_steps(utterances: pd.DataFrame, steps: Sequence[Step], others: Mappi
     """The comparisons of one publication: one row a step, columns `CHANGES`.
 
     `difference` is the mean of this one minus the predecessor, over the utterances both scored. Holm's correction is
-    over all steps with any difference: what is equal utterance by utterance needs no test. `verdict` as in
+    over all steps with any difference but those of the known answers: what is equal utterance by utterance needs no
+    test, and what a known answer gives is no hypothesis. `verdict` as in
     `evalkit.tables.compare_with_baseline`: "better", "worse" ("higher", "lower"), or "".
 
     Args:
@@ -96,7 +99,11 @@ def compare_steps(utterances: pd.DataFrame, steps: Sequence[Step], others: Mappi
         )
         for step in steps
     ]
-    tested = [index for index, each in enumerate(compared) if each.p is not None and _differs(each)]
+    tested = [
+        index
+        for index, (step, each) in enumerate(zip(steps, compared, strict=True))
+        if each.p is not None and _differs(each) and step.system not in KNOWN_ANSWERS
+    ]
     adjusted = dict(zip(tested, holm([compared[index].p or 0.0 for index in tested]), strict=True))
     table = [
         _row(step, comparison, adjusted.get(index, math.nan))
@@ -115,12 +122,12 @@ def out_of_reach(changes: Iterable[Mapping[str, Any]]) -> str:
     if not tested:
         return ""
     units = max(tested)
-    smallest = len(tested) * 2 * 0.5**units
+    smallest = smallest_p(units, len(tested))
     if smallest < ALPHA:
         return ""
     return (
         f"With {units} units and {len(tested)} comparisons the smallest corrected p there can be is "
-        f"{min(1, smallest):.2g}: no change could be found."
+        f"{smallest:.2g}: no change could be found."
     )
 
 

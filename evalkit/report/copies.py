@@ -49,7 +49,12 @@ def differences_copies(joined: Joined) -> Copies | None:
         return None
     heading = f"{joined.title}: differences to {joined.baseline}"
     rows = joined.utterances.drop(columns="key")
-    below = [*_own_notes(joined), *pair_notes(rows), *method_notes(differences, units(rows)), *protocol_note(rows)]
+    below = [
+        *_own_notes(joined),
+        *pair_notes(rows),
+        *method_notes(differences, units(rows), joined.systems),
+        *protocol_note(rows),
+    ]
     texts = {
         "Markdown": differences_markdown(differences, heading, below),
         "LaTeX": differences_latex(differences, heading, below),

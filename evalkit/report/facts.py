@@ -113,8 +113,8 @@ def overrides(sweep: Mapping[str, Any]) -> list[str]:
 def _intervals(run: SavedRun) -> str:
     over = units(run.utterances)
     if "sweep" in run.description:
-        return f"95 %; of configurations over seeds and {over.split()[-1]} together, of trials bootstrap over {over}"
-    return f"95 %, bootstrap over {over}"
+        return f"95 %; of configurations over seeds and {over.split()[-1]} together, of trials over {over}"
+    return f"95 %, over {over}"
 
 
 def _systems(systems: pd.DataFrame) -> str:

@@ -51,7 +51,7 @@ def judge(claims: Claims, series: Sequence[RateSeries], metrics: Sequence[str]) 
 
     Verdicts: "supported", the interval lies wholly on the claimed side and p_holm < 0.05, with two seeds at least, and
     not by a difference of rates alone; "contradicted", likewise on the other side; "undecided", else; "untested" where
-    there is nothing to compare, and the note says what is missing.
+    there is nothing to compare, or where sides chosen by their levels differ in channels too: the note says what.
 
     Args:
         claims: of the paper.
@@ -208,8 +208,24 @@ def _better(
                 _name(selector, side[0]) for selector, side in ((comparison.better, better), (comparison.worse, worse))
             ]
             told = f"{names[0]} better than {names[1]} at {rate:g} bits/frame"
+            if reason := _confounded(comparison, better[1], worse[1]):
+                rows += [_Row(_row(claim, told, metric, reason), None) for metric in metrics]
+                continue
             rows += [_pair(claim, told, comparison, better, worse, rate, metric) for metric in metrics]
     return rows
+
+
+def _confounded(comparison: Better, better: Sequence[SweptConfiguration], worse: Sequence[SweptConfiguration]) -> str:
+    """Why a comparison of levels is none: at one rate other levels come with other channels; else nothing."""
+    if comparison.better.levels is None and comparison.worse.levels is None:
+        return ""
+    channels = [sorted({str(one.channels) for one in side}) for side in (better, worse)]
+    if channels[0] == channels[1]:
+        return ""
+    return (
+        f"not tested by this design: levels and channels differ together ({', '.join(channels[0])} against "
+        f"{', '.join(channels[1])} channels)"
+    )
 
 
 def _pair(

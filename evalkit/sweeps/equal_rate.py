@@ -106,9 +106,7 @@ class Difference:
         return found if surely(self.estimate, p_adjusted, self.worth) == found else 0
 
 
-def surely(
-    estimate: CrossedEstimate, p_adjusted: float | None, offset: float = 0.0, *, of_speech: bool = True
-) -> int:
+def surely(estimate: CrossedEstimate, p_adjusted: float | None, offset: float = 0.0, *, of_speech: bool = True) -> int:
     """The sign of `estimate` - `offset`, or 0 where it is open.
 
     Not open: several seeds (one says nothing of training) and several speakers (one says nothing of others; `of_speech`

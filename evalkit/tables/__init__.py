@@ -87,7 +87,7 @@ def write_tables(
     }
     if differences is not None:
         heading = f"{title}: differences to {baseline}"
-        below = [*notes, *method_notes(differences, units(utterances)), *protocol_note(utterances)]
+        below = [*notes, *method_notes(differences, units(utterances), systems), *protocol_note(utterances)]
         texts |= {
             "differences.csv": differences.to_csv(index=False, lineterminator="\n"),
             "differences.md": differences_markdown(differences, heading, below),

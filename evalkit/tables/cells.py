@@ -122,11 +122,16 @@ def usual_counts(summary: pd.DataFrame) -> dict[str, int]:
     return usual
 
 
-def mark_legend(verdicts: Iterable[str], baseline: str) -> str:
-    """What the marks mean, such as "▲ better, ▼ worse than fsq"; "higher" and "lower" only where they occur."""
+def mark_legend(verdicts: Iterable[str], baseline: str, trained_once: bool = False) -> str:
+    """What the marks mean, such as "▲ better, ▼ worse than fsq"; "higher" and "lower" only where they occur.
+
+    `trained_once`: it says so, as another seed may come out otherwise.
+    """
     verdicts = set(verdicts)
     shown = ["better", "worse", *(verdict for verdict in ("higher", "lower") if verdict in verdicts)]
-    return f"{', '.join(f'{MARKS[verdict]} {verdict}' for verdict in shown)} than {baseline}"
+    return f"{', '.join(f'{MARKS[verdict]} {verdict}' for verdict in shown)} than {baseline}" + (
+        " (one training each)" if trained_once else ""
+    )
 
 
 def format_number(value: float, decimals: int) -> str:

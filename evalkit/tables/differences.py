@@ -20,7 +20,7 @@ from evalkit.tables.markup import (
     latex_tabular,
     markdown_table,
 )
-from evalkit.tables.notes import METHOD, out_of_reach
+from evalkit.tables.notes import METHOD, ONE_TRAINING, out_of_reach, trained_once
 from evalkit.tables.paired import ALPHA
 from evalkit.tables.summary import MetricFormat, metric_format, metric_keys
 
@@ -56,16 +56,18 @@ def differences_latex(differences: pd.DataFrame, title: str, notes: Sequence[str
     return "\n".join(lines)
 
 
-def method_notes(differences: pd.DataFrame, units: str) -> list[str]:
-    """How the differences were computed, as sentences; `units` such as "27 speakers"."""
+def method_notes(differences: pd.DataFrame, units: str, systems: pd.DataFrame) -> list[str]:
+    """How the differences were computed, as sentences; `units` such as "27 speakers", `systems` rows of systems."""
     baseline = str(differences["baseline"].iloc[0])
-    legend = mark_legend(differences["verdict"], baseline)
+    once = trained_once(systems)
+    legend = mark_legend(differences["verdict"], baseline, once)
     notes = [
-        "difference: mean of system minus baseline over the n utterances that both scored, with its 95 % bootstrap "
+        "difference: mean of system minus baseline over the n utterances that both scored, with its 95 % "
         f"interval over {units}.",
-        f"{legend}: {METHOD.format(units=units)}{out_of_reach(differences)}",
-        "p (Holm): corrected for all systems compared on one metric. d_z: mean over standard deviation of the units' "
-        "mean differences. r: matched-pairs rank-biserial correlation, from -1 (every unit lower) to 1 (every higher).",
+        f"{legend}: {METHOD.format(units=units)}{out_of_reach(differences)}" + (f" {ONE_TRAINING}" if once else ""),
+        "p (Holm): corrected for all systems compared on one metric but the known answers, which have none. d_z: "
+        "mean over standard deviation of the units' mean differences. r: matched-pairs rank-biserial correlation, "
+        "from -1 (every unit lower) to 1 (every higher).",
     ]
     untouched = [name for name, _, rows in _families(differences, everything=True) if not rows]
     if untouched:
@@ -73,7 +75,7 @@ def method_notes(differences: pd.DataFrame, units: str) -> list[str]:
     return notes
 
 
-def render_differences(differences: pd.DataFrame, width: int = 100) -> Table:
+def render_differences(differences: pd.DataFrame, systems: pd.DataFrame, width: int = 100) -> Table:
     """A table of at most about `width` characters (65 at least): metric, system, difference, p, effect; legend below.
 
     Rows without a shared utterance are left out.
@@ -108,7 +110,7 @@ def render_differences(differences: pd.DataFrame, width: int = 100) -> Table:
             )
     outer.add_row(table)
     outer.add_row("")
-    marks = mark_legend(differences["verdict"], baseline)
+    marks = mark_legend(differences["verdict"], baseline, trained_once(systems))
     legend = (
         f"a ± b: mean difference to {baseline}, half of its 95 % interval; {marks} (p < {ALPHA:g}); d_z: effect size."
     )

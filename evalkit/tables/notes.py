@@ -8,14 +8,16 @@ import pandas as pd
 
 from evalkit.tables.cells import cells, columns, is_ranked, mark_legend, metric_names, usual_counts
 from evalkit.tables.paired import ALPHA
+from evalkit.tables.reach import smallest_p
 from evalkit.tables.summary import metric_format, metric_keys, protocols, resampling_unit
 
 MAX_REASONS = 10
 GROUND_TRUTH = "ground-truth"
+ONE_TRAINING = "One training each: the marks say nothing of other seeds."
 METHOD = (
     "paired over the utterances both scored; Wilcoxon signed-rank test over {units}, p < "
-    f"{ALPHA:g} with Holm's correction, and the 95 % bootstrap interval of the mean difference excludes 0. No mark: no "
-    "difference was found, which does not mean that there is none."
+    f"{ALPHA:g} with Holm's correction over all systems but the known answers, and the 95 % interval of the mean "
+    "difference excludes 0. No mark: no difference was found, which does not mean that there is none."
 )
 
 
@@ -24,11 +26,14 @@ def standing_notes(
 ) -> list[str]:
     """Plain-text sentences: intervals and counts, marks, who is ranked, the protocol, speed, why scores are missing."""
     notes = [
-        f"a ± b: mean and half of its 95 % interval, bootstrap over {units(utterances)}; both ends are in the CSV. "
+        f"a ± b: mean and half of its 95 % interval over {units(utterances)}; both ends are in the CSV. "
         f"{_counts(summary)} What was not scored is left out of a mean, never replaced by a number."
     ]
     if differences is not None and "baseline" in summary:
-        notes.append(f"{_marks(summary)}: {METHOD.format(units=units(utterances))}{out_of_reach(differences)}")
+        notes.append(
+            f"{_marks(summary)}: {METHOD.format(units=units(utterances))}{out_of_reach(differences)}"
+            + (f" {ONE_TRAINING}" if trained_once(summary) else "")
+        )
     notes.append(_ranking(summary))
     notes += protocol_note(utterances)
     if summary["kbps"].notna().any():
@@ -53,9 +58,13 @@ def _measured_rates(summary: pd.DataFrame) -> str:
 
 def out_of_reach(differences: pd.DataFrame) -> str:
     """A sentence, or nothing: where there are so few units that Wilcoxon's test can never reach the level."""
-    families = differences[differences["p"].notna()].groupby(["dataset", "metric", "protocol"], sort=False)
+    compared_at_all = differences[differences["n"] > 0]
+    if len(compared_at_all) and (compared_at_all["units"] == 1).all():
+        one = "speaker" if (compared_at_all["n"] > 1).any() else "utterance"
+        return f" With one {one} there is no interval and nothing can be marked: it tells nothing of another one."
+    families = differences[differences["p_holm"].notna()].groupby(["dataset", "metric", "protocol"], sort=False)
     smallest = {
-        (int(rows["units"].max()), len(rows)): len(rows) * 2 * 0.5 ** rows["units"].max() for _, rows in families
+        (int(rows["units"].max()), len(rows)): smallest_p(int(rows["units"].max()), len(rows)) for _, rows in families
     }
     lost = [pair for pair, p in smallest.items() if p >= ALPHA]
     if not lost:
@@ -63,8 +72,15 @@ def out_of_reach(differences: pd.DataFrame) -> str:
     few, compared = min(lost)
     return (
         f" With {few} units and {compared} comparisons the smallest corrected p there can be is "
-        f"{min(1, smallest[few, compared]):.2g}: nothing can be marked{'' if len(lost) == len(smallest) else ' there'}."
+        f"{smallest[few, compared]:.2g}: nothing can be marked{'' if len(lost) == len(smallest) else ' there'}."
     )
+
+
+def trained_once(systems: pd.DataFrame) -> bool:
+    """Whether systems that were trained here, once each, are compared: `systems` or a summary, columns kind, codec."""
+    whole = systems["codec"].fillna("") if "codec" in systems else ""
+    trained = systems.loc[(systems["kind"] == "codec") & (whole == ""), "system"]
+    return trained.nunique() > 1
 
 
 def protocol_note(utterances: pd.DataFrame) -> list[str]:
@@ -102,7 +118,8 @@ def units(utterances: pd.DataFrame) -> str:
     found = {}
     for dataset, rows in utterances.groupby("dataset", sort=False):
         unit = resampling_unit(rows)
-        found[str(dataset)] = f"{rows['speaker'].nunique():,} speakers" if unit == "speakers" else "utterances"
+        count = rows["speaker"].nunique()
+        found[str(dataset)] = f"{count:,} speaker{'s' if count > 1 else ''}" if unit == "speakers" else "utterances"
     if len(set(found.values())) <= 1:
         return next(iter(found.values()), "utterances")
     return "; ".join(f"{unit} ({dataset})" for dataset, unit in found.items())
@@ -146,7 +163,7 @@ def _counts(summary: pd.DataFrame) -> str:
 
 def _marks(summary: pd.DataFrame) -> str:
     verdicts = [verdict for name in metric_names(summary) for verdict in summary[f"{name}_verdict"]]
-    return mark_legend(verdicts, str(summary["baseline"].iloc[0]))
+    return mark_legend(verdicts, str(summary["baseline"].iloc[0]), trained_once(summary))
 
 
 def _ranking(summary: pd.DataFrame) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 import numpy as np
 import pandas as pd
@@ -23,10 +24,10 @@ def compare_with_baseline(utterances: pd.DataFrame, systems: pd.DataFrame, basel
     One row a data set, metric, protocol and system other than the baseline, systems in the order of `systems`.
     Columns: `dataset`, `metric`, `protocol` ("" for rows without one), `system`, `baseline`; `n` utterances and `units`
     (speakers, or utterances: `resampling_unit`) compared; `difference` (mean) with its 95 % interval `low`, `high`; `p`
-    (Wilcoxon) and `p_holm` (corrected for all systems with a p in the same data set, metric and protocol); `effect_dz`,
-    `effect_rank` (see `evalkit.statistics.PairedComparison`); `verdict`: "better" or "worse" where p_holm < 0.05 and
-    the interval excludes 0 ("higher" or "lower" for a metric of unknown direction), else "". NaN where a number does
-    not exist.
+    (Wilcoxon) and `p_holm` (corrected for all systems with a p in the same data set, metric and protocol but the known
+    answers, which are no hypotheses: these have no p_holm and no verdict); `effect_dz`, `effect_rank` (see
+    `evalkit.statistics.PairedComparison`); `verdict`: "better" or "worse" where p_holm < 0.05 and the interval excludes
+    0 ("higher" or "lower" for a metric of unknown direction), else "". NaN where a number does not exist.
 
     Args:
         utterances: rows of utterances.parquet; `protocol` may be missing.
@@ -37,6 +38,7 @@ def compare_with_baseline(utterances: pd.DataFrame, systems: pd.DataFrame, basel
         ValueError: `baseline` is not in `systems`.
     """
     names = list(systems["system"])
+    anchors = set(systems.loc[systems["kind"] == "anchor", "system"])
     if baseline not in names:
         raise ValueError(f"baseline {baseline!r} is none of the systems: {', '.join(map(str, names))}")
     rows = utterances.assign(protocol=utterances["protocol"].fillna("") if "protocol" in utterances else "")
@@ -53,7 +55,7 @@ def compare_with_baseline(utterances: pd.DataFrame, systems: pd.DataFrame, basel
                 if name != baseline
             }
             named = {"dataset": dataset, "metric": metric, "protocol": protocol}
-            table += [named | row for row in _family(compared, baseline, str(metric))]
+            table += [named | row for row in _family(compared, baseline, str(metric), anchors)]
     return pd.DataFrame(table, columns=list(COLUMNS))
 
 
@@ -66,8 +68,10 @@ def _scores(family: pd.DataFrame) -> dict[str, dict[str, float]]:
     }
 
 
-def _family(compared: dict[str, PairedComparison], baseline: str, metric: str) -> list[dict[str, object]]:
-    tested = [name for name, comparison in compared.items() if comparison.p is not None]
+def _family(
+    compared: dict[str, PairedComparison], baseline: str, metric: str, anchors: Collection[str]
+) -> list[dict[str, object]]:
+    tested = [name for name, comparison in compared.items() if comparison.p is not None and name not in anchors]
     adjusted = dict(zip(tested, holm([compared[name].p or 0.0 for name in tested]), strict=True))
     rows = []
     for name, comparison in compared.items():

@@ -12,9 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from evalkit.papers import Paper
+from evalkit.statistics import MIN_RESAMPLED
 from evalkit.tables.cells import MISSING, format_number
 from evalkit.tables.markup import PACKAGES, escape_latex, escape_markdown, latex_float, latex_tabular, markdown_table
-from evalkit.tables.summary import MIN_SPEAKERS, metric_format
+from evalkit.tables.summary import metric_format
 
 COLUMNS = (
     "system", "published_as", "metric", "dataset", "n", "ours", "low", "high", "published", "decimals", "difference",
@@ -68,7 +69,7 @@ def compare_with_paper(
             half = 0.5 * 10.0 ** -published.decimals[metric]
             found = _ours(rows.get(system, {}), metric)
             covered = None
-            if metric != RTF and not math.isnan(found["low"]) and found["n"] >= MIN_SPEAKERS:
+            if metric != RTF and not math.isnan(found["low"]) and found["n"] >= MIN_RESAMPLED:
                 covered = found["low"] - half <= value <= found["high"] + half
             table.append(
                 {"system": system, "published_as": published.label, "metric": metric}
@@ -115,7 +116,7 @@ def published_notes(compared: pd.DataFrame, paper: Paper) -> list[str]:
         f"Published: {paper.title} ({paper.source}). " + " ".join(paper.remarks),
         f"{UNEQUAL}: not an equal comparison, for the reasons below.",
         "Covered: whether our 95 % interval, widened by half of the last printed digit, holds the published mean; "
-        f"not said of fewer than {MIN_SPEAKERS} utterances.",
+        f"not said of fewer than {MIN_RESAMPLED} utterances.",
     ]
     for remark, rows in compared[compared["remarks"] != ""].groupby("remarks", sort=False):
         who = "; ".join(

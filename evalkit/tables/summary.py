@@ -12,10 +12,6 @@ from evalkit.metrics import METRICS
 from evalkit.statistics import bootstrap_mean
 from q2d2.registry import UnknownName
 
-# Wilcoxon's test of fewer units cannot give p < 0.05 (5: 0.0625), and fewer clusters cover too seldom.
-# Utterances are resampled then.
-MIN_SPEAKERS = 6
-
 
 @dataclass(frozen=True)
 class MetricFormat:
@@ -97,12 +93,13 @@ def metric_keys(utterances: pd.DataFrame) -> pd.Series:
 def resampling_unit(utterances: pd.DataFrame) -> str:
     """What the bootstrap resamples and tests rank in these rows of one data set, "speakers" or "utterances".
 
-    Utterances of one speaker are alike, so speakers are drawn whole where every row names one and there are at least
-    `MIN_SPEAKERS`. Decided once for all rows of a data set, so that all its intervals mean the same.
+    Utterances of one speaker are alike, so speakers are taken whole where every row names one, however few there are:
+    of one there is no interval and no mark. Decided once for all rows of a data set, so that all its intervals mean the
+    same.
     """
     speakers = utterances["speaker"]
     known = len(speakers) > 0 and bool(speakers.notna().all())
-    return "speakers" if known and speakers.nunique() >= MIN_SPEAKERS else "utterances"
+    return "speakers" if known else "utterances"
 
 
 def summarize(utterances: pd.DataFrame, systems: pd.DataFrame, differences: pd.DataFrame | None = None) -> pd.DataFrame:
