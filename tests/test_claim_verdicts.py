@@ -134,17 +134,31 @@ def test_more_bits_do_not_support_a_claim(apart, verdict):
 def test_a_side_of_several_series_is_compared_pair_by_pair():
     made = [
         q2d2("rhombic six", [8] * 6, 20.0, 0.3), q2d2("rhombic eight", [5] * 8, 20.0, -0.3),
-        q2d2("rhombic four", [23] * 4, 20.0, 0.0),
+        q2d2("hexagonal six", [8] * 6, 20.0, 0.0),
     ]  # fmt: skip
+    one, other = {"family": "rhombic"}, {"family": "hexagonal"}
+    rows, claim = judged(claims_of(BETTER | {"better": one, "worse": other}), made, noise=SURE)
+    assert list(rows["comparison"].unique()) == [
+        "rhombic d=6 better than hexagonal at 20 bits/frame", "rhombic d=8 better than hexagonal at 20 bits/frame",
+    ]  # fmt: skip
+    assert list(rows["verdict"]) == ["supported"] * 2 + ["contradicted"] * 2
+    assert claim == "contradicted"
+
+
+def test_levels_that_come_with_other_channels_are_not_tested():
+    """At one rate six channels of 8 levels differ from four of 23 in both: which of them it is cannot be told."""
+    made = [q2d2("rhombic six", [8] * 6, 20.0, 0.3), q2d2("rhombic four", [23] * 4, 20.0, 0.0)]
     inside = {"family": "rhombic", "levels": {"at_least": 5, "at_most": 11}}
     above = {"family": "rhombic", "levels": {"at_least": 12}}
     rows, claim = judged(claims_of(BETTER | {"better": inside, "worse": above}), made, noise=SURE)
-    assert list(rows["comparison"].unique()) == [
-        "rhombic d=6 with levels 5 to 11 better than rhombic d=4 with levels from 12 at 20 bits/frame",
-        "rhombic d=8 with levels 5 to 11 better than rhombic d=4 with levels from 12 at 20 bits/frame",
-    ]
-    assert list(rows["verdict"]) == ["supported"] * 2 + ["contradicted"] * 2
-    assert claim == "contradicted"
+    assert claim == "untested"
+    assert set(rows["note"]) == {
+        "not tested by this design: levels and channels differ together (6 against 4 channels)"
+    }
+    assert rows["p"].isna().all()
+    by_channels = [{"family": "rhombic", "channels": channels} for channels in (6, 4)]
+    _, claim = judged(claims_of(BETTER | dict(zip(("better", "worse"), by_channels, strict=True))), made, noise=SURE)
+    assert claim == "supported"
 
 
 def test_a_comparison_of_something_with_itself_is_untested():

@@ -218,7 +218,7 @@ def test_failed_scores_are_left_out_of_both_sides():
     assert one["difference"] == pytest.approx(0.1, abs=1e-9)
 
 
-def test_few_speakers_are_not_resampled():
+def test_few_speakers_are_the_units_too():
     def two_speakers(utterances: pd.DataFrame) -> pd.DataFrame:
         return utterances.assign(speaker=np.where(utterances["speaker"] < "s2", "a", "b"))
 
@@ -226,7 +226,16 @@ def test_few_speakers_are_not_resampled():
         compared(two_curves(rhombic=0.0, hexagonal=0.1), change=two_speakers), measure="difference", rate="nominal",
         target=20.0,
     )  # fmt: skip
-    assert one["clusters"] == 36
+    assert one["clusters"] == 2
+
+
+def test_one_speaker_is_measured_but_not_called():
+    """Seeds alone would call it: another voice may come out otherwise."""
+    found = compared(two_curves(rhombic=0.0, hexagonal=0.5), noise=SURE, change=lambda rows: rows.assign(speaker="a"))
+    one = row(found, measure="difference", rate="nominal", target=20.0)
+    assert one["low"] > 0.4
+    assert one["p_holm"] < 0.01
+    assert (one["clusters"], one["verdict"], one["note"]) == (1, "", "over seeds only: one cluster")
 
 
 def test_the_baseline_is_chosen_by_series_or_family():
