@@ -98,8 +98,8 @@ def _texts(row: dict[Any, Any]) -> list[str]:
 def _notes(judged: pd.DataFrame) -> list[str]:
     return [
         "difference: the side that is claimed to be better minus the other, at equal rate, paired over seeds and "
-        "utterances; or a measured quantity minus its threshold, over seeds. 95 % interval and p by jackknife, with the "
-        "degrees of freedom of seeds and of speakers each.",
+        "utterances; or a measured quantity minus its threshold, over seeds. 95 % interval and p by jackknife, with "
+        "the degrees of freedom of seeds and of speakers each.",
         f"supported: the interval lies wholly on the claimed side and p < {ALPHA:g} with Holm's correction over all "
         f"{int(judged['p'].count())} tests of this table, with two seeds at least, and not by a difference of rates "
         "alone. contradicted: likewise on the other side. undecided: neither, which does not mean that there is no "
