@@ -69,7 +69,8 @@ def _levels(power: NDArray[np.float64]) -> tuple[float, float, float]:
         quiet = power[power <= threshold]
         threshold = 1.001 * float(quiet.mean() + 2 * quiet.std()) if quiet.size else 0.0
     above = power > threshold
-    return threshold, *(float(power[part].mean()) if part.any() else 1.0 for part in (above, ~above))
+    speech, noise = (float(power[part].mean()) if part.any() else 1.0 for part in (above, ~above))
+    return threshold, speech, noise
 
 
 def _runs(flags: NDArray[np.bool_]) -> NDArray[np.int64]:
