@@ -32,6 +32,9 @@ def score(
     baseline: Annotated[
         str | None, typer.Option(help="System the others are compared with; default: the first of several.")
     ] = None,
+    as_given: Annotated[
+        bool, typer.Option("--as-given", help="Score the folders as they are, though they seem to be exchanged.")
+    ] = False,
     out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/score"),
     device: Device = "auto",
     workers: Workers = None,
@@ -42,7 +45,8 @@ def score(
 ) -> None:
     """Score decoded audio, paired with the originals by file name, and write rows, tables and plots.
 
-    Each folder of decoded audio is one system. Files without partner are listed. Run the same command again after an
+    Each folder of decoded audio is one system. Files without partner are listed, and an original without an estimate is
+    a failed score. Run the same command again after an
     interruption: what is scored is kept, scores that failed are tried again. The exit status is 1 if a score failed.
     """
     from rich.console import Console
@@ -57,7 +61,7 @@ def score(
     for name in names:
         METRICS.require(name)
     chosen_protocol = get_protocol(protocol, align)
-    pairing = pair_folders(reference_dir, estimate_dirs, pairs, out)
+    pairing = pair_folders(reference_dir, estimate_dirs, pairs, out, as_given)
     evaluation = Evaluation(
         folder=out,
         title=f"Decoded audio against {pairing.dataset}",

@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
 
 from evalkit.datasets import Utterance
 from evalkit.evaluation import Evaluation, evaluate, file_digest, report_damage
+from evalkit.exchanged import why_exchanged
 from evalkit.outputs import RunResult, scored_system, write_outputs
-from evalkit.pairing import (
-    PairingError,
-    Wanted,
-    by_equal_names,
-    by_mapping,
-    known_by_any_name,
-    known_by_stem,
-    list_audio,
-    look_up,
-    named_folders,
-)
+from evalkit.pair_lists import by_mapping, find_by_mapping, refuse_outside
+from evalkit.pairing import Catalogue, PairingError, Wanted, by_equal_names, find_by_names, list_audio, named_folders
 from evalkit.scoring import Scorer
+from evalkit.spelling import normalized
 from evalkit.store import RunStore
 from evalkit.systems import Audio, GroundTruth, Reconstruction, System
 from q2d2.audio import AudioError, read_audio, read_header
+from q2d2.suffixes import why_unsupported
 
 MAX_SHOWN = 10
 
@@ -38,6 +33,7 @@ class FolderSystem:
         name: as in tables.
         folder: that holds them.
         files: utterance -> file.
+        expected: utterance -> what its file should be called, where a list says it.
     """
 
     kind = "folder"
@@ -46,17 +42,22 @@ class FolderSystem:
     codebook_sizes: tuple[int, ...] = ()
     tokens_per_frame = 0
 
-    def __init__(self, name: str, folder: Path, files: Mapping[str, Path]) -> None:
+    def __init__(
+        self, name: str, folder: Path, files: Mapping[str, Path], expected: Mapping[str, str] | None = None
+    ) -> None:
         self.name = name
         self.folder = folder
         self.files = files
+        self.expected = expected or {}
 
     def fingerprint(self, utterance: str) -> str:
         return file_digest(self.files[utterance]) if utterance in self.files else "missing"
 
     def reconstruct(self, audio: Audio, sample_rate: int, utterance: str) -> Reconstruction:
         if utterance not in self.files:
-            raise AudioError(self.folder / utterance, f"no file for it in {self.folder}")
+            named = self.expected.get(utterance)
+            what = "no file for it" if named is None else f"no file {named!r}"
+            raise AudioError(self.folder / utterance, f"{what} in {self.folder}")
         path = self.files[utterance]
         channels = read_header(path).channels
         decoded, rate = read_audio(path)
@@ -70,22 +71,32 @@ class Pairing:
     Attributes:
         dataset: the references' folder and the one above it.
         folder: of the references, as it was given.
-        references: those with an estimate in at least one folder, sorted by id.
+        references: those with an estimate in at least one folder, sorted by id; then those without any, whose scores
+            fail.
+        paired: how many have an estimate.
         systems: in the order given.
         unpaired: folder -> its files that are left out.
+        ignored: folder -> its files in a format that is not read, beside one of the same name that is.
+        remarks: what else a reader of the table must know.
     """
 
     dataset: str
     folder: Path
     references: tuple[Utterance, ...]
+    paired: int
     systems: tuple[FolderSystem, ...]
     unpaired: Mapping[Path, tuple[Path, ...]]
+    ignored: Mapping[Path, tuple[Path, ...]]
+    remarks: tuple[str, ...] = ()
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader of the table must know."""
         left_out = ", ".join(f"{len(paths)} of {folder}" for folder, paths in self.unpaired.items())
-        return (f"Left out, without partner: {left_out}.",) if left_out else ()
+        notes = [f"Left out, without partner: {left_out}."] if left_out else []
+        if missing := len(self.references) - self.paired:
+            notes.append(f"Failed, without an estimate in any folder: {missing} of {len(self.references)}.")
+        return (*notes, *self.remarks)
 
     def baseline(self, name: str | None) -> str | None:
         """The system called `name`, the first of several if None, and none if there is one only.
@@ -94,54 +105,93 @@ class Pairing:
             PairingError: no such system.
         """
         names = [GroundTruth.name, *(system.name for system in self.systems)]
-        if name is not None and name not in names:
+        if name is not None and normalized(name) not in names:
             raise PairingError(f"--baseline {name}: no such system; there are {', '.join(names)}")
-        return name or (names[1] if len(names) > 2 else None)
+        return normalized(name) if name else (names[1] if len(names) > 2 else None)
 
 
 def pair_folders(
-    references: Path, estimates: Sequence[str], mapping: Path | None = None, out: Path | None = None
+    references: Path,
+    estimates: Sequence[str],
+    mapping: Path | None = None,
+    out: Path | None = None,
+    as_given: bool = False,
 ) -> Pairing:
     """Pair the files of each folder of estimates with those of `references`, subfolders included.
 
     Args:
         references: folder of the originals.
         estimates: folders, each "DIR" or "NAME=DIR"; a system is named after its folder unless a name is given.
-        mapping: CSV with the columns reference and estimate (paths below their folders, file names or stems) and, if
-            known, speaker. None: files pair whose names without suffix are equal.
+        mapping: CSV with the columns reference and estimate (absolute paths, paths below their folders or the CSV's,
+            file names or stems) and, if known, speaker. None: files pair whose paths in their folders, or whose names,
+            are equal without suffix.
         out: folder of the run. What lies in it, or in another of the folders, does not belong to a folder around it.
+        as_given: pair also where originals and estimates seem to be exchanged.
 
     Raises:
         PairingError: a folder is missing, empty, or named twice; a name is ambiguous; nothing pairs; the mapping
-            cannot be read or names a reference that is not there.
+            cannot be read; the arguments are exchanged.
     """
     named = named_folders(estimates)
     folders = [references, *named.values(), *([out] if out else [])]
-    originals = list_audio(references, folders)
-    listed = {name: list_audio(folder, folders) for name, folder in named.items()}
-    wanted = by_equal_names(references, originals) if mapping is None else by_mapping(references, originals, mapping)
+    listed = {folder: list_audio(folder, folders) for folder in (references, *named.values())}
+    if not as_given and (reason := why_exchanged(references, list(named.values()), out)):
+        raise PairingError(f"{reason}: the originals come first; --as-given scores the folders as they are given")
+    originals = Catalogue(references, listed[references].files)
+    wanted = by_equal_names(originals) if mapping is None else by_mapping(originals, mapping)
+    catalogues = {name: Catalogue(folder, listed[folder].files) for name, folder in named.items()}
+    if mapping is not None:
+        for entry in wanted.values():
+            refuse_outside(list(catalogues.values()), entry.estimate, f"{mapping}, line {entry.line}")
     systems = []
     unpaired: dict[Path, tuple[Path, ...]] = {}
-    for name, folder in named.items():
-        known = known_by_stem(folder, listed[name]) if mapping is None else known_by_any_name(folder, listed[name])
-        found = {u: look_up(known, entry.estimate, f"estimate of {u}", folder) for u, entry in wanted.items()}
-        files = {utterance: path for utterance, path in found.items() if path is not None}
-        systems.append(FolderSystem(name, folder, files))
-        unpaired[folder] = tuple(sorted(set(listed[name]) - set(files.values())))
+    for name, catalogue in catalogues.items():
+        folder = catalogue.folder
+        if mapping is None:
+            files = find_by_names(originals, wanted, catalogue)
+        else:
+            files = find_by_mapping(wanted, catalogue, mapping)
+        expected = {utterance: entry.estimate for utterance, entry in wanted.items() if entry.estimate}
+        systems.append(FolderSystem(name, folder, files, expected))
+        unpaired[folder] = tuple(sorted(set(listed[folder].files) - set(files.values())))
     paired = {utterance for system in systems for utterance in system.files}
-    if not paired:
-        if mapping is not None:
-            raise PairingError(f"{mapping}: no estimate that it names is in {', '.join(map(str, named.values()))}")
-        example = f"{originals[0].name} and {listed[next(iter(named))][0].name}"
-        raise PairingError(
-            f"no file of {references} has the name of an estimate ({example}); give --pairs with a CSV of columns "
-            "reference,estimate"
+    if not any(wanted[utterance].reference in set(listed[references].files) for utterance in paired):
+        raise _nothing_pairs(originals, wanted, list(catalogues.values()), mapping)
+    if mapping is not None:
+        used = {entry.reference for entry in wanted.values()}
+        unpaired[references] = tuple(sorted(set(listed[references].files) - used))
+    names = [*sorted(paired), *sorted(wanted.keys() - paired)]
+    where = Path(os.path.realpath(references))
+    return Pairing(
+        dataset=normalized(f"{where.parent.name}/{where.name}".lstrip("/")),
+        folder=references,
+        references=tuple(_utterance(name, wanted[name]) for name in names),
+        paired=len(paired),
+        systems=tuple(systems),
+        unpaired={folder: paths for folder, paths in unpaired.items() if paths},
+        ignored={folder: tuple(listing.ignored) for folder, listing in listed.items() if listing.ignored},
+        remarks=tuple(
+            f"{name} is the folder of the originals itself: a known answer, no codec."
+            for name, folder in named.items()
+            if os.path.realpath(folder) == os.path.realpath(references)
+        ),
+    )
+
+
+def _nothing_pairs(
+    originals: Catalogue, wanted: Mapping[str, Wanted], estimates: Sequence[Catalogue], mapping: Path | None
+) -> PairingError:
+    named = ", ".join(str(each.folder) for each in estimates)
+    if mapping is None:
+        first, second = (next(iter(each.by_path.values()))[0] for each in (originals, estimates[0]))
+        return PairingError(
+            f"no file of {originals.folder} has the name of an estimate ({first.name} and {second.name}); give --pairs "
+            "with a CSV of columns reference,estimate"
         )
-    unpaired[references] = tuple(sorted(set(originals) - {wanted[utterance].reference for utterance in paired}))
-    found_references = tuple(_utterance(name, wanted[name]) for name in sorted(paired))
-    where = references.resolve()
-    dataset = f"{where.parent.name}/{where.name}".lstrip("/")
-    return Pairing(dataset, references, found_references, tuple(systems), {k: v for k, v in unpaired.items() if v})
+    for name, entry in wanted.items():
+        if not entry.reference.is_file():
+            return PairingError(f"{mapping}, line {entry.line}: no reference {name!r} in {originals.folder}")
+    return PairingError(f"{mapping}: no estimate that it names is in {named}")
 
 
 def show_pairing(pairing: Pairing, evaluation: Evaluation, console: Console) -> None:
@@ -150,17 +200,27 @@ def show_pairing(pairing: Pairing, evaluation: Evaluation, console: Console) -> 
     def line(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    count = len(pairing.references)
+    def names(listed: Sequence[object]) -> None:
+        for each in listed[:MAX_SHOWN]:
+            line(f"  {each}")
+        if len(listed) > MAX_SHOWN:
+            line(f"  and {len(listed) - MAX_SHOWN:,} more, listed in {evaluation.folder / 'run.json'}")
+
+    count = pairing.paired
     line(f"reference {pairing.dataset}: {count:,} utterance{'' if count == 1 else 's'} with an estimate")
     for system in pairing.systems:
-        missing = count - len(system.files)
+        missing = len(pairing.references) - len(system.files)
         line(f"system    {system.name}: {len(system.files):,} files" + (f", {missing:,} missing" if missing else ""))
+    if without := [utterance.path for utterance in pairing.references[count:]]:
+        line(f"missing   {len(without):,} without an estimate in any folder; their scores fail:")
+        names([path.relative_to(pairing.folder) if path.is_relative_to(pairing.folder) else path for path in without])
     for folder, paths in pairing.unpaired.items():
         line(f"left out  {len(paths):,} of {folder} without partner:")
-        for path in paths[:MAX_SHOWN]:
-            line(f"  {path.relative_to(folder)}")
-        if len(paths) > MAX_SHOWN:
-            line(f"  and {len(paths) - MAX_SHOWN:,} more, listed in {evaluation.folder / 'run.json'}")
+        names([path.relative_to(folder) for path in paths])
+    for folder, paths in pairing.ignored.items():
+        line(f"ignored   {len(paths):,} of {folder}, beside files of the same names: {why_unsupported(paths[0])}")
+    for remark in pairing.remarks:
+        line(f"note      {remark}")
     for name, held in _replaced(pairing, evaluation.folder).items():
         line(f"replaced  {name} of {held}, which {evaluation.folder} held: --out keeps runs apart")
     line(f"scoring   {', '.join(evaluation.metrics)}")
@@ -186,15 +246,20 @@ def score_folders(pairing: Pairing, evaluation: Evaluation, console: Console, sc
     with RunStore(evaluation.folder) as store:
         report_damage(store, console)
         unpaired = {str(folder): [str(path) for path in paths] for folder, paths in pairing.unpaired.items()}
+        missing = [utterance.id for utterance in pairing.references[pairing.paired :]]
         systems = {system.name: str(system.folder) for system in pairing.systems}
-        named = {"originals": str(pairing.folder), "folders": systems, "unpaired": unpaired}
+        named = {"originals": str(pairing.folder), "folders": systems, "unpaired": unpaired, "missing": missing}
         description = evaluation.describe() | named
         store.write_run(description)
-        todo: list[System] = [GroundTruth(), *pairing.systems]
+        # An original that no system has an estimate of need not be scored against itself.
+        todo: list[tuple[System, Evaluation]] = [
+            (GroundTruth(), replace(evaluation, utterances=pairing.references[: pairing.paired])),
+            *((system, evaluation) for system in pairing.systems),
+        ]
         done = []
-        for system in todo:
-            records = evaluate(evaluation, store, system, scorer, console)
-            done.append(scored_system(evaluation, system, records, None, None))
+        for system, scored in todo:
+            records = evaluate(scored, store, system, scorer, console)
+            done.append(scored_system(scored, system, records, None, None))
         store.write_run(description)
         return write_outputs(evaluation, store, done)
 

@@ -1,16 +1,20 @@
-"""Which files belong together: by equal names, or by a CSV that says so."""
+"""Which files belong together: by equal names, or as the rows of a CSV say (`pair_lists.py`)."""
 
 from __future__ import annotations
 
-import csv
+import os
+import posixpath
 import re
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from evalkit.datasets.corpus import find_audio
+from evalkit.spelling import escaped, is_text, normalized, told_apart
 from evalkit.systems import GroundTruth
 from q2d2.errors import UserError
+from q2d2.suffixes import why_unsupported, without_suffix
 
 # Names of these corpora begin with the speaker.
 SPEAKER_PATTERNS = (
@@ -25,23 +29,59 @@ class PairingError(UserError, ValueError):
     """Folders that cannot be paired; the message names the folder or file and the way out."""
 
 
-def list_audio(folder: Path, others: Iterable[Path]) -> list[Path]:
-    """The audio files below `folder`, but for those in one of `others` that lies inside it."""
+class Listing(NamedTuple):
+    """The audio of a folder: the files that take part, and those that only repeat one in a format nobody reads here."""
+
+    files: list[Path]
+    ignored: list[Path]
+
+
+def list_audio(folder: Path, others: Iterable[Path]) -> Listing:
+    """The audio files below `folder`, but for those in one of `others` that lies inside it.
+
+    A file in a format that libsndfile does not read takes part, and fails by name, unless another of its name is there.
+
+    Raises:
+        PairingError: the folder is missing, cannot be read or holds no audio that can be; a name is no UTF-8; two files
+            have one name in two spellings.
+    """
     if not folder.is_dir():
         raise PairingError(f"{folder}: no such folder")
-    here = folder.resolve()
-    inside = [other for other in map(Path.resolve, others) if other != here and other.is_relative_to(here)]
-    files = [path for path in find_audio(folder) if not any(path.resolve().is_relative_to(other) for other in inside)]
-    if not files:
+    here = Path(os.path.realpath(folder))
+    inside = [
+        other for each in others if (other := Path(os.path.realpath(each))) != here and other.is_relative_to(here)
+    ]
+    try:
+        found = list(find_audio(folder))
+    except OSError as error:
+        raise PairingError(f"{error.filename}: cannot be read: {error.strerror}") from error
+    if inside:
+        places = ((path, Path(os.path.realpath(path))) for path in found)
+        found = [path for path, place in places if not any(place.is_relative_to(other) for other in inside)]
+    if not found:
         raise PairingError(f"{folder}: no audio files in it")
+    for path in found:
+        if not is_text(str(path)):
+            raise PairingError(f"{escaped(str(folder))}: the file name {escaped(path.name)} is no UTF-8; rename it")
+    reasons = {path: reason for path in found if (reason := why_unsupported(path))}
+    if len(reasons) == len(found):
+        several = f"none of its {len(found):,} audio files can be read" if len(found) > 1 else f"{found[0].name}"
+        raise PairingError(f"{folder}: {several}: {'; '.join(dict.fromkeys(reasons.values()))}")
+    readable = {_inner(folder, path) for path in found if path not in reasons}
+    ignored = [path for path in reasons if _inner(folder, path) in readable]
+    files = [path for path in found if path not in set(ignored)]
+    spelled: dict[str, Path] = {}
     for path in files:
-        try:
-            str(path).encode()
-        except UnicodeEncodeError:
-            raise PairingError(
-                f"{folder}: the file name {str(path.name).encode(errors='replace')!r} is no UTF-8"
-            ) from None
-    return files
+        other = spelled.setdefault(normalized(path.relative_to(folder).as_posix()), path)
+        if other != path:
+            first, second = told_apart(str(other.relative_to(folder)), str(path.relative_to(folder)))
+            raise PairingError(f"{folder}: {first} and {second} are one name in two spellings; rename one of them")
+    return Listing(files, ignored)
+
+
+def _inner(folder: Path, path: Path) -> str:
+    """The path below a folder without suffix, as it is compared."""
+    return normalized(path.relative_to(folder).with_suffix("").as_posix())
 
 
 def named_folders(estimates: Sequence[str]) -> dict[str, Path]:
@@ -51,7 +91,8 @@ def named_folders(estimates: Sequence[str]) -> dict[str, Path]:
         if equals and "/" not in name and not Path(given).is_dir():  # a folder may be called "lr=0.001"
             path = Path(folder)
         else:
-            name, path, folder = Path(given).resolve().name, Path(given), given
+            name, path, folder = os.path.basename(os.path.realpath(given)), Path(given), given
+        name = normalized(name)
         if not name or not folder or len(name.encode()) > MAX_NAME_BYTES:
             raise PairingError(f"{given}: expected DIR or NAME=DIR, NAME of at most {MAX_NAME_BYTES} bytes")
         if name == GroundTruth.name:
@@ -63,87 +104,119 @@ def named_folders(estimates: Sequence[str]) -> dict[str, Path]:
 
 
 class Wanted(NamedTuple):
-    """What belongs to an utterance: its original, the name of its estimates, its speaker if known."""
+    """What belongs to an utterance: its original, its speaker if known, and of --pairs the estimates' name and line.
+
+    The original of a row may be missing: reading it fails and says so.
+    """
 
     reference: Path
-    estimate: str
     speaker: str | None
+    estimate: str = ""
+    line: int = 0
 
 
-# By each name that a file may be given: the files it may be.
-Known = dict[str, list[Path]]
+class Catalogue:
+    """The files of a folder by the names that they may be given."""
+
+    def __init__(self, folder: Path, files: Iterable[Path]) -> None:
+        self.folder = folder
+        self.by_path: dict[str, list[Path]] = {}
+        self.by_stem: dict[str, list[Path]] = {}
+        self._by_name: dict[str, list[Path]] = {}
+        for path in files:
+            inner = _inner(folder, path)
+            self.by_path.setdefault(inner, []).append(path)
+            self.by_stem.setdefault(posixpath.basename(inner), []).append(path)
+            below = normalized(path.relative_to(folder).as_posix())
+            for name in {below, inner, posixpath.basename(below), posixpath.basename(inner)}:
+                self._by_name.setdefault(name, []).append(path)
+
+    @cached_property
+    def _by_place(self) -> dict[str, list[Path]]:
+        """By absolute paths: as the folder was given, and with links followed; with suffix and without."""
+        places: dict[str, list[Path]] = {}
+        for paths in self.by_path.values():
+            for path in paths:
+                for place in {os.path.abspath(path), os.path.realpath(path)}:
+                    for name in {normalized(place), normalized(without_suffix(place))}:
+                        places.setdefault(name, []).append(path)
+        return places
+
+    def name_of(self, path: Path) -> str:
+        """What an utterance is called after its file: its stem, where another has that too its path in the folder."""
+        inner = _inner(self.folder, path)
+        stem = posixpath.basename(inner)
+        return stem if len(self.by_stem[stem]) == 1 else inner
+
+    def ambiguous(self, paths: Sequence[Path]) -> PairingError:
+        first, second = told_apart(*(str(path.relative_to(self.folder)) for path in paths[:2]))
+        return PairingError(
+            f"{self.folder}: {first} and {second} have one name; give --pairs with a CSV that tells them apart"
+        )
+
+    def find(self, name: str, what: str, beside: Path | None = None) -> Path | None:
+        """The file that is called `name`: a path below the folder, below `beside` or absolute, a file name, a stem.
+
+        Raises:
+            PairingError: it may be either of two; `what` is said before.
+        """
+        name = normalized(name)
+        if os.path.isabs(name):
+            found = self._placed(name)
+        else:
+            found = self._below(posixpath.normpath(name))
+            if not found and "\\" in name:  # written on Windows
+                found = self._below(posixpath.normpath(name.replace("\\", "/")))
+            if beside is not None:
+                found = list(dict.fromkeys([*found, *self._placed(os.path.join(os.path.abspath(beside), name))]))
+        if len(found) > 1:
+            shown = " or ".join(told_apart(*(str(path.relative_to(self.folder)) for path in found[:2])))
+            raise PairingError(f"{what}: {name!r} may be {shown}; write the path below {self.folder}")
+        return found[0] if found else None
+
+    def _below(self, name: str) -> list[Path]:
+        paths = self._by_name.get(name, [])
+        exact = [path for path in paths if normalized(path.relative_to(self.folder).as_posix()) == name]
+        return exact or paths
+
+    def _placed(self, place: str) -> list[Path]:
+        place = os.path.normpath(place)
+        return self._by_place.get(normalized(place)) or self._by_place.get(normalized(os.path.realpath(place)), [])
 
 
-def by_equal_names(folder: Path, originals: Sequence[Path]) -> dict[str, Wanted]:
-    known = known_by_stem(folder, originals)
-    return {stem: Wanted(path, stem, _speaker(stem)) for stem, (path,) in known.items()}
+def by_equal_names(originals: Catalogue) -> dict[str, Wanted]:
+    """The originals by their names."""
+    for paths in originals.by_path.values():
+        if len(paths) > 1:
+            raise originals.ambiguous(paths)
+    paths = [path for (path,) in originals.by_path.values()]
+    return {originals.name_of(path): Wanted(path, speaker_of(path.stem)) for path in paths}
 
 
-def by_mapping(folder: Path, originals: Sequence[Path], mapping: Path) -> dict[str, Wanted]:
-    known = known_by_any_name(folder, originals)
-    wanted: dict[str, Wanted] = {}
-    for line, row in _read_mapping(mapping):
-        path = look_up(known, row["reference"], f"{mapping}, line {line}: reference", folder)
-        if path is None:
-            raise PairingError(f"{mapping}, line {line}: no reference {row['reference']!r} in {folder}")
-        # Two of one name, as in bdl/a0001.wav and slt/a0001.wav, are told apart by their folders.
-        below = path.relative_to(folder).with_suffix("").as_posix()
-        name = path.stem if len(known[path.stem]) == 1 else below
-        if name in wanted:
-            raise PairingError(f"{mapping}, line {line}: {row['reference']} for the second time")
-        wanted[name] = Wanted(path, row["estimate"], row.get("speaker") or _speaker(path.stem))
-    return wanted
-
-
-def known_by_stem(folder: Path, files: Iterable[Path]) -> Known:
-    found: Known = {}
-    for path in files:
-        if path.stem in found:
-            first, second = found[path.stem][0].relative_to(folder), path.relative_to(folder)
-            raise PairingError(
-                f"{folder}: {first} and {second} have one name; give --pairs with a CSV that tells them apart"
-            )
-        found[path.stem] = [path]
+def find_by_names(originals: Catalogue, wanted: dict[str, Wanted], estimates: Catalogue) -> dict[str, Path]:
+    """The estimates of utterances: in trees that mirror each other by path, else by a name that only one file has."""
+    found: dict[str, Path] = {}
+    for name, entry in wanted.items():
+        if same := estimates.by_path.get(_inner(originals.folder, entry.reference)):
+            if len(same) > 1:
+                raise estimates.ambiguous(same)
+            found[name] = same[0]
+    mirrored = {posixpath.basename(name) for name in found}
+    for name in wanted.keys() - found.keys():
+        stem = posixpath.basename(name)
+        files, recordings = estimates.by_stem.get(stem, []), originals.by_stem[stem]
+        if not files or stem in mirrored:
+            continue
+        if len(recordings) > 1:
+            raise originals.ambiguous(recordings)
+        if len(files) > 1:
+            raise estimates.ambiguous(files)
+        found[name] = files[0]
     return found
 
 
-def known_by_any_name(folder: Path, files: Iterable[Path]) -> Known:
-    known: Known = {}
-    for path in files:
-        below = path.relative_to(folder)
-        for name in {below.as_posix(), below.with_suffix("").as_posix(), path.name, path.stem}:
-            known.setdefault(name, []).append(path)
-    return known
-
-
-def look_up(known: Known, name: str, what: str, folder: Path) -> Path | None:
-    paths = known.get(name, [])
-    exact = [path for path in paths if path.relative_to(folder).as_posix() == name]
-    if len(exact) == 1:
-        return exact[0]
-    if len(paths) > 1:
-        shown = ", ".join(str(path.relative_to(folder)) for path in paths[:2])
-        raise PairingError(f"{what}: {name!r} may be {shown}; write the path below {folder}")
-    return paths[0] if paths else None
-
-
-def _read_mapping(path: Path) -> list[tuple[int, dict[str, Any]]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            rows = [(reader.line_num, row) for row in reader]
-            columns = reader.fieldnames or []
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise PairingError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    if not {"reference", "estimate"} <= set(columns):
-        raise PairingError(f"{path}: columns reference and estimate are needed, found {', '.join(columns) or 'none'}")
-    for line, row in rows:
-        if not row["reference"] or not row["estimate"]:
-            raise PairingError(f"{path}, line {line}: reference or estimate is empty")
-    return rows
-
-
-def _speaker(stem: str) -> str | None:
+def speaker_of(stem: str) -> str | None:
+    """The speaker, of files named as in a known corpus."""
     for pattern in SPEAKER_PATTERNS:
         if match := pattern.fullmatch(stem):
             return match[1]

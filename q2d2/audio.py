@@ -17,6 +17,7 @@ import soundfile
 from q2d2.containers import Doubtful, checked_frames, why_unreadable
 from q2d2.errors import NotFinite, UserError
 from q2d2.rates import RateError, check_rate
+from q2d2.suffixes import why_unsupported
 
 # Shorter than this there is no speech to code, and no metric has a window to look at.
 SHORTEST_SECONDS = 0.1
@@ -82,6 +83,8 @@ def _checked_header(path: str | os.PathLike[str]) -> Header:
         raise AudioError(path, f"cannot be opened: {error.strerror}") from error
     if size == 0:
         raise AudioError(path, "empty file (0 bytes)")
+    if reason := why_unsupported(path):
+        raise AudioError(path, reason)
     try:
         info = soundfile.info(path)
     except (soundfile.LibsndfileError, OSError) as error:

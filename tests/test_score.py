@@ -144,8 +144,14 @@ class TestPairing:
         (folders / "good" / "clip0.wav").rename(folders / "good" / "clip0-decoded.wav")
         (folders / "originals" / "clip3.wav").rename(folders / "originals" / "clip9.wav")
         outcome = score(folders, estimates=("good",))
-        assert outcome.status == 0
-        assert set(rows(folders / "run", "utterances")["utterance"]) == {"clip1", "clip2"}
+        assert outcome.status == 1, "as where another system has them"
+        lost = f"estimate: no file for it in {folders / 'good'}"
+        assert failed(folders) == {("good", "clip0"): lost, ("good", "clip9"): lost}
+        frame = rows(folders / "run", "utterances")
+        assert set(frame.loc[frame["system"] == "ground-truth", "utterance"]) == {"clip1", "clip2"}
+        assert "2/4" in outcome.out
+        assert "4 of 12 scores failed" in outcome.out
+        assert score(folders, "--allow-failures", 4, estimates=("good",)).status == 0
         for line in ("clip0-decoded.wav", "clip3.wav", "clip0.wav", "clip9.wav"):
             assert f"  {line}\n" in outcome.out
         assert "Left out" in (folders / "run" / "tables" / "comparison.md").read_text()
@@ -169,6 +175,19 @@ class TestPairing:
         frame = rows(folders / "run", "utterances")
         assert frame.set_index("utterance")["speaker"].to_dict() == {"clip0": "ann", "clip1": "bob"}
 
+    def test_rows_without_a_file_fail(self, folders: Path, undrawn: None) -> None:
+        pairs = folders / "pairs.csv"
+        pairs.write_text("reference,estimate\nclip0,clip0\nclip1,gone.wav\nlost,clip2\n")
+        outcome = score(folders, "--pairs", pairs, estimates=("good",))
+        assert outcome.status == 1
+        unopened = "reference: cannot be opened: No such file or directory"
+        assert failed(folders) == {
+            ("good", "clip1"): f"estimate: no file 'gone.wav' in {folders / 'good'}",
+            ("good", "lost"): unopened,
+            ("ground-truth", "lost"): unopened,
+        }
+        assert "1/3" in outcome.out
+
     def test_a_folder_around_another_does_not_count_it(self, folders: Path, undrawn: None) -> None:
         (folders / "originals").rename(folders / "good" / "originals")
         outer = folders / "good"
@@ -184,7 +203,8 @@ class TestPairing:
             for number, speaker in enumerate(("bdl", "slt")):
                 (folders / name / speaker).mkdir()
                 (folders / name / f"clip{number}.wav").rename(folders / name / speaker / "a0001.wav")
-        assert "have one name; give --pairs" in score(folders, estimates=("good",)).complaint
+        assert score(folders, estimates=("good",)).status == 0
+        assert set(rows(folders / "run", "utterances")["utterance"]) == {"bdl/a0001", "slt/a0001", "clip2", "clip3"}
         lines = [f"{speaker}/a0001.wav,{speaker}/a0001,{speaker}" for speaker in ("bdl", "slt")]
         pairs = folders / "pairs.csv"
         pairs.write_text("\n".join(["\ufeffreference,estimate,speaker", *lines, "clip2.wav,clip2.wav,x"]))

@@ -13,20 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from evalkit.spelling import escaped, is_text, normalized, told_apart
 from q2d2.audio import AudioError, Header, check_audio, read_header
 from q2d2.errors import UserError
+from q2d2.suffixes import AUDIO_SUFFIXES
 
 if TYPE_CHECKING:
     from q2d2.training.manifest import Manifest
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-SUFFIXES = frozenset(
-    {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64", ".rf64"}
-)
-# Audio which libsndfile cannot read: reported by name instead of being passed over.
-UNREADABLE_SUFFIXES = frozenset({".m4a", ".aac", ".mp4", ".wma", ".amr", ".ape"})
 
 # libsndfile works outside the interpreter's lock; more threads than this only wait for the disk.
 _THREADS = min(8, (os.cpu_count() or 1) * 2)
@@ -59,7 +55,8 @@ class Problem:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
+        path = str(self.path)
+        return f"{path if is_text(path) else escaped(path)}: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -132,21 +129,31 @@ class Found:
     path: Path
 
 
+_OF_THE_DISK = "lost+found"  # at the root of a disk, readable by root alone
+
+
 def find_audio(folder: Path) -> Iterator[Path]:
     """Yield the files below `folder` whose suffix is that of audio, readable or not; hidden ones are passed over.
 
     Links to folders are followed, each folder once.
+
+    Raises:
+        OSError: a folder cannot be read, so that what it holds would be missing without a word.
     """
+
+    def refuse(error: OSError) -> None:
+        raise error
+
     seen = set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
+    for parent, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
         real = os.path.realpath(parent)
         if real in seen:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != _OF_THE_DISK)
         for name in sorted(names):
-            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES | UNREADABLE_SUFFIXES:
+            if not name.startswith(".") and Path(name).suffix.lower() in AUDIO_SUFFIXES:
                 yield Path(parent, name)
 
 
@@ -188,12 +195,11 @@ def build_corpus(
     Raises:
         DatasetError: two files have one id, or no file is usable.
     """
-    entries = sorted(found, key=lambda entry: entry.id)
+    entries = sorted(map(_spelled, found), key=lambda entry: entry.id)
     for before, after in itertools.pairwise(entries):
         if before.id == after.id:
-            raise DatasetError(
-                f"{name}: two files have the id {after.id!r}: {before.path} and {after.path}. Remove one."
-            )
+            first, second = told_apart(str(before.path), str(after.path))
+            raise DatasetError(f"{name}: two files have the id {after.id!r}: {first} and {second}. Remove one.")
 
     outcomes = []
     for outcome in map_in_threads(header_or_problem, (entry.path for entry in entries)):
@@ -223,6 +229,11 @@ def build_corpus(
     )
     notes.sort(key=lambda note: note.path)
     return Corpus(name, part, root, utterances, tuple(left_out), expected, tuple(notes))
+
+
+def _spelled(found: Found) -> Found:
+    """Id and speaker as they are compared, whatever the spelling of the file's name."""
+    return Found(normalized(found.id), None if found.speaker is None else normalized(found.speaker), found.path)
 
 
 def check_corpus(corpus: Corpus, progress: Callable[[int, int], None] | None = None) -> list[Problem]:
@@ -261,8 +272,8 @@ def map_in_threads(function: Callable[[Item], Result], items: Iterable[Item]) ->
 
 def header_or_problem(path: Path) -> Header | Problem:
     """The header of a file, or what is the matter with it."""
-    if path.suffix.lower() in UNREADABLE_SUFFIXES:
-        return Problem(path, f"libsndfile cannot read {path.suffix} files; convert it to FLAC or WAV")
+    if not is_text(str(path)):
+        return Problem(path, "its name is no UTF-8; rename it")
     try:
         return read_header(path)
     except AudioError as error:

@@ -15,7 +15,7 @@ from evalkit.device import select_device
 from evalkit.evaluation import file_digest
 from evalkit.experiment import Experiment
 from evalkit.folders import FolderSystem
-from evalkit.pairing import PairingError, known_by_any_name, list_audio, look_up
+from evalkit.pairing import Catalogue, PairingError, list_audio
 from evalkit.planned import Planned, PlannedBottleneck, PlannedCodec, PlannedFolder, plan_system
 from evalkit.report.extremes import Key
 from evalkit.report.reconstruction import told
@@ -142,8 +142,8 @@ def _of_folders(run: SavedRun) -> Material:
 
 
 def _by_name(folder: Path, utterances: Iterable[str]) -> dict[str, Path]:
-    known = known_by_any_name(folder, list_audio(folder, []))
-    found = {name: look_up(known, name, name, folder) for name in utterances}
+    catalogue = Catalogue(folder, list_audio(folder, []).files)
+    found = {name: catalogue.find(name, name) for name in utterances}
     return {name: path for name, path in found.items() if path is not None}
 
 
