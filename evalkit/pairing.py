@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -193,22 +194,49 @@ def by_equal_names(originals: Catalogue) -> dict[str, Wanted]:
     return {originals.name_of(path): Wanted(path, speaker_of(path.stem)) for path in paths}
 
 
-def find_by_names(originals: Catalogue, wanted: dict[str, Wanted], estimates: Catalogue) -> dict[str, Path]:
+def find_by_names(originals: Catalogue, wanted: Mapping[str, Wanted], estimates: Catalogue) -> dict[str, Path]:
     """The estimates of utterances: in trees that mirror each other by path, else by a name that only one file has."""
+    places = {name: _inner(originals.folder, entry.reference) for name, entry in wanted.items()}
+
+    def refuse(stem: str) -> PairingError:
+        return originals.ambiguous(originals.by_stem[stem])
+
+    return _find(places, estimates, refuse)
+
+
+def find_by_ids(stems: Mapping[str, str], estimates: Catalogue) -> dict[str, Path]:
+    """As `find_by_names`, of the utterances of a corpus: id -> name of the file without suffix.
+
+    Raises:
+        PairingError: a name is that of several utterances or files.
+    """
+    places = {name: name if posixpath.basename(name) == normalized(stem) else stem for name, stem in stems.items()}
+
+    def refuse(stem: str) -> PairingError:
+        first, second = [name for name, place in places.items() if posixpath.basename(place) == stem][:2]
+        file = estimates.by_stem[stem][0]
+        return PairingError(f"{file} may belong to {first} or {second}: put it into a folder of that path")
+
+    return _find({name: normalized(place) for name, place in places.items()}, estimates, refuse)
+
+
+def _find(places: Mapping[str, str], estimates: Catalogue, refuse: Callable[[str], PairingError]) -> dict[str, Path]:
+    """`places`: where the original of an utterance lies, without suffix; `refuse` is asked about a stem of several."""
     found: dict[str, Path] = {}
-    for name, entry in wanted.items():
-        if same := estimates.by_path.get(_inner(originals.folder, entry.reference)):
+    for name, place in places.items():
+        if same := estimates.by_path.get(place):
             if len(same) > 1:
                 raise estimates.ambiguous(same)
             found[name] = same[0]
-    mirrored = {posixpath.basename(name) for name in found}
-    for name in wanted.keys() - found.keys():
-        stem = posixpath.basename(name)
-        files, recordings = estimates.by_stem.get(stem, []), originals.by_stem[stem]
-        if not files or stem in mirrored:
+    stems = Counter(map(posixpath.basename, places.values()))
+    mirrored = {posixpath.basename(places[name]) for name in found}
+    for name, place in places.items():
+        stem = posixpath.basename(place)
+        files = estimates.by_stem.get(stem, [])
+        if name in found or not files or stem in mirrored:
             continue
-        if len(recordings) > 1:
-            raise originals.ambiguous(recordings)
+        if stems[stem] > 1:
+            raise refuse(stem)
         if len(files) > 1:
             raise estimates.ambiguous(files)
         found[name] = files[0]

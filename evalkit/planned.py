@@ -12,7 +12,7 @@ from baselines.codecs.weights import WeightsMissing
 from evalkit.datasets import Utterance
 from evalkit.experiment import Experiment, ExperimentError, FolderSection, SystemSpec
 from evalkit.folders import pair_folders
-from evalkit.pairing import known_by_stem, list_audio, look_up
+from evalkit.pairing import Catalogue, find_by_ids, list_audio
 from q2d2.bottleneck import build_bottleneck
 from q2d2.checkpoints import CONFIG, find_checkpoint, read_description
 from q2d2.codec import CodecConfig
@@ -166,9 +166,8 @@ def _plan_folder(name: str, section: FolderSection, utterances: tuple[Utterance,
         pairing = pair_folders(section.references, [f"{name}={section.path}"])
         (system,) = pairing.systems
         return PlannedFolder(name, section.path, system.files, (pairing.dataset, pairing.references))
-    known = known_by_stem(section.path, list_audio(section.path, []))
-    found = {u.id: look_up(known, u.path.stem, f"systems.{name}: {u.id}", section.path) for u in utterances}
-    files = {utterance: path for utterance, path in found.items() if path is not None}
+    catalogue = Catalogue(section.path, list_audio(section.path, []).files)
+    files = find_by_ids({utterance.id: utterance.path.stem for utterance in utterances}, catalogue)
     if not files:
         raise ExperimentError(
             f"systems.{name}: no file of {section.path} is called like an utterance of the test set; where it is of "

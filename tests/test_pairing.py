@@ -13,7 +13,7 @@ import soundfile
 from evalkit.datasets import DatasetError, load_corpus
 from evalkit.datasets.corpus import find_audio
 from evalkit.folders import Pairing, pair_folders
-from evalkit.pairing import PairingError
+from evalkit.pairing import Catalogue, PairingError, find_by_ids, list_audio
 
 COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
 
@@ -107,6 +107,17 @@ class TestTrees:
     def test_what_only_a_list_can_tell(self, tmp_path: Path, originals: tuple[str], decoded: tuple[str]) -> None:
         with pytest.raises(PairingError, match=r"bdl/a1.wav and slt/a1.wav have one name; give --pairs"):
             pair_folders(tree(tmp_path / "o", *originals), [str(tree(tmp_path / "d", *decoded))])
+
+    def test_a_corpus_of_utterances(self, tmp_path: Path) -> None:
+        decoded = tree(tmp_path / "d", "bdl/a1.wav", f"slt/{DECOMPOSED}.wav", "b2.wav")
+        catalogue = Catalogue(decoded, list_audio(decoded, []).files)
+        stems = {"bdl/a1": "a1", "slt/a1": "a1", f"slt/{COMPOSED}": DECOMPOSED, "x/b2": "b2", "gone": "gone"}
+        found = find_by_ids(stems, catalogue)
+        assert {name: path.name for name, path in found.items()} == {
+            "bdl/a1": "a1.wav", f"slt/{COMPOSED}": f"{DECOMPOSED}.wav", "x/b2": "b2.wav",
+        }  # fmt: skip
+        with pytest.raises(PairingError, match=r"b2\.wav may belong to x/b2 or y/b2"):
+            find_by_ids({"x/b2": "b2", "y/b2": "b2"}, catalogue)
 
 
 class TestLists:
