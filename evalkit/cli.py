@@ -23,6 +23,7 @@ from evalkit.cli_sweeps import sweeps_app
 from evalkit.cli_tokens import tokens_app
 from evalkit.cli_training import training_app
 from evalkit.cli_tune import tune_app
+from evalkit.escaping import shown
 from q2d2.errors import Stopped, UserError
 from q2d2.registry import leave_out_working_directory
 
@@ -73,9 +74,9 @@ def main() -> None:
             typer.echo(f"evalkit: {error}", err=True)
         sys.exit(128 + signal.SIGTERM)
     except UserError as error:
-        sys.exit(f"evalkit: {error}")
+        sys.exit(shown(f"evalkit: {error}"))
     except OSError as error:  # a full disk, a folder that may not be written, a lost connection
         where = f"{error.filename}: " if error.filename else ""
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         hint = "; make room and run the same command again, finished work is kept" if full else ""
-        sys.exit(f"evalkit: {where}{error.strerror or error}{hint}")
+        sys.exit(shown(f"evalkit: {where}{error.strerror or error}{hint}"))

@@ -34,7 +34,7 @@ def _broken_is_two() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        from evalkit.gate.escaping import printable
+        from evalkit.escaping import printable
 
         typer.echo(f"evalkit: {printable(str(error))}", err=True)  # it may name systems of strangers
     except OSError as error:

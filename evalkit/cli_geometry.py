@@ -53,16 +53,15 @@ def geometry(
     Sources are pairs spread evenly over the square, tanh of Gaussians, and latents that were recorded. All but the last
     are integrated, not drawn: the numbers are exact, and the same in every run.
     """
-    from rich.console import Console
-
     from evalkit.geometry.drawing import draw
     from evalkit.geometry.second_moment import second_moments
     from evalkit.geometry.survey import survey
     from evalkit.geometry.tables import print_tables, write_tables
+    from evalkit.terminal import Terminal
     from q2d2.tilings import TILINGS
 
     names = list(TILINGS) if tilings is None else list(dict.fromkeys(_split(tilings)))
-    console = Console()
+    console = Terminal()
     sources = _sources(sigma, latents, record, data or [], out, console)
     measured = survey(names, [int(level) for level in _numbers("--levels", levels, whole=True)], sources)
     moments = second_moments(names)

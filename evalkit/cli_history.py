@@ -42,11 +42,10 @@ def publish(
     """
     from datetime import UTC
 
-    from rich.console import Console
-
     from evalkit.history.publish import publish as add
+    from evalkit.terminal import Terminal
 
-    console = Console()
+    console = Terminal()
     done = add(run, to, name=name, note=note, made=made and made.replace(tzinfo=UTC))
 
     def line(text: str) -> None:
@@ -107,12 +106,12 @@ def dashboard(
     Pages of an earlier build that are gone now are removed; other files in OUT are left alone. The exit status is 1 if
     something published could not be read.
     """
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from evalkit.history.site import build_site
+    from evalkit.terminal import Terminal
 
-    console = Console()
+    console = Terminal()
     columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:
         tasks = {}

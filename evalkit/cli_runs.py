@@ -146,12 +146,11 @@ def _reproduce_sweep(
     no_cache: bool,
     dry_run: bool,
 ) -> None:
-    from rich.console import Console
-
     from evalkit.cli_sweeps import load, run_sweep, show_plan
     from evalkit.experiment import ExperimentError
     from evalkit.sweeps.run import Engine
     from evalkit.sweeps.work import Settings
+    from evalkit.terminal import Terminal
 
     sweep = load(source, set_, None)
     if sweep.claims is None:
@@ -161,7 +160,7 @@ def _reproduce_sweep(
         show_plan(sweep, folder, shard)
         return
     settings = Settings(folder.resolve(), device, time_limit, not no_cache)
-    run_sweep(sweep, settings, Engine(workers=workers), Console(), False, shard)
+    run_sweep(sweep, settings, Engine(workers=workers), Terminal(), False, shard)
 
 
 @runs_app.command(epilog="Example:  evalkit merge runs/q2d2-table")
@@ -216,12 +215,11 @@ def _run(
     trust_code: bool,
     track: list[str] | None = None,
 ) -> None:
-    from rich.console import Console
-
     from evalkit.plan import make_plan, reach_note, show_plan
     from evalkit.shards import Shard
+    from evalkit.terminal import Terminal
 
-    console = Console()
+    console = Terminal()
     tracking = make_tracking(experiment.name, track)
     part = None if shard is None else Shard.parse(shard)
     plan = make_plan(experiment, out or Path("runs") / experiment.name, part, trust_code)

@@ -49,14 +49,13 @@ def score(
     a failed score. Run the same command again after an
     interruption: what is scored is kept, scores that failed are tried again. The exit status is 1 if a score failed.
     """
-    from rich.console import Console
-
     from evalkit.evaluation import Evaluation
     from evalkit.folders import pair_folders, score_folders, show_pairing
     from evalkit.metrics import METRICS
     from evalkit.protocol import get_protocol
+    from evalkit.terminal import Terminal
 
-    console = Console()
+    console = Terminal()
     names = METRICS.names() if metrics == "all" else list(dict.fromkeys(metrics.split(",")))
     for name in names:
         METRICS.require(name)

@@ -100,13 +100,12 @@ def run(
         show_plan(loaded, folder, shard)
         return
 
-    from rich.console import Console
-
     from evalkit.sweeps.run import Engine
     from evalkit.sweeps.work import Settings
+    from evalkit.terminal import Terminal
 
     settings = Settings(folder.resolve(), device, time_limit, not no_cache)
-    run_sweep(loaded, settings, Engine(executor, workers, threads, gpus), Console(), only_missing, shard)
+    run_sweep(loaded, settings, Engine(executor, workers, threads, gpus), Terminal(), only_missing, shard)
 
 
 @sweeps_app.command(epilog="Example:  evalkit sweep status runs/matched-rate")
@@ -133,12 +132,11 @@ def report(
     ] = None,
 ) -> None:
     """Write tables and plots of what is done so far; the exit status is 1 if a trial failed."""
-    from rich.console import Console
-
     from evalkit.sweeps.folder import SweepFolder
+    from evalkit.terminal import Terminal
 
     sweep = SweepFolder.read(folder)
-    console = Console()
+    console = Terminal()
     _report(sweep, console, baseline)
     if any(state.state == "failed" for _, state in sweep.states()):
         raise typer.Exit(1)

@@ -158,12 +158,11 @@ def _batch_seconds(asked: float | None, device: torch.device) -> float:
 
 def _run(verb: str, worker: Worker[Any], jobs: list[Job], batch_seconds: float, codec: Codec) -> None:
     """Do the jobs under a progress bar and print what came of them; exit status 1 if one failed."""
-    from rich.console import Console
-
     from evalkit.file_jobs import FileJobs
     from evalkit.file_progress import FileProgress
+    from evalkit.terminal import Terminal
 
-    console = Console()
+    console = Terminal()
     with FileProgress(verb, console) as progress:
         summary = FileJobs(worker, batch_seconds, progress).run(jobs)
     parts = [f"{summary.done:,} file{'' if summary.done == 1 else 's'} {verb}d"]

@@ -69,9 +69,9 @@ def tune(
     Run the same command again after an interruption, or in a second shell to work along.
     """
     from joblib import cpu_count
-    from rich.console import Console
 
     from evalkit.device import select_device
+    from evalkit.terminal import Terminal
     from evalkit.tuning.settings import prepare
 
     settings = prepare(
@@ -95,7 +95,7 @@ def tune(
     from evalkit.tuning.forecast import describe, expected_seconds
     from evalkit.tuning.run import show, tune
 
-    console = Console()
+    console = Terminal()
     if dry_run:
         for line in describe(settings, trials, finalists, seeds):
             typer.echo(line)

@@ -16,7 +16,7 @@ from markdown_it import MarkdownIt
 
 from evalkit.gate import Side, Verdict, compare_runs
 from evalkit.gate.as_markdown import MAX_BYTES
-from evalkit.gate.escaping import markdown_text, printable
+from evalkit.escaping import markdown_text, printable
 from evalkit.gate.formats import FORMATS
 from tests.gate_runs import base_scores, changed, gate, make_run, uneven
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from evalkit.gate.escaping import markdown_code, markdown_text
+from evalkit.escaping import markdown_code, markdown_text
 from evalkit.gate.phrases import MARKS, MISSING, OUTCOMES, decimals, interval, shown, shown_p
 from evalkit.gate.verdict import Comparison, Finding, Verdict
 from evalkit.tables import metric_format

@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from evalkit.gate.escaping import printable
+from evalkit.escaping import printable
 from evalkit.gate.phrases import MARKS, MISSING, OUTCOMES, decimals, interval, shown, shown_p
 from evalkit.gate.verdict import Comparison, Finding, Quantity, Verdict
 from evalkit.tables import metric_format

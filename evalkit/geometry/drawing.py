@@ -16,6 +16,7 @@ from evalkit.geometry.second_moment import OPTIMUM_2D, SPHERE_BOUND
 from evalkit.geometry.survey import Survey
 from evalkit.plots.cells import draw_cells
 from evalkit.plots.figures import LineStyle, legend_columns, log_axis, looks, save, styled, wrap
+from evalkit.plots.lettering import add_legend
 from q2d2.tilings import build_tiling
 
 LEAST_USE = 1e-3  # relative to uniform: rarer codes are as pale as this
@@ -116,7 +117,8 @@ def plot_error(measured: Survey, rate: str) -> Figure:
         axes.set_title(source.name)
         axes.set_xlabel("bits a pair" if rate == "bits" else "entropy (bits a pair)")
         if position % width == 0 or not known:
-            axes.set_ylabel(r"error $\cdot\,2^{\mathrm{rate}-h}$" if known else r"error $\cdot\,2^{\mathrm{rate}}/4$")
+            text = r"error $\cdot\,2^{\mathrm{rate}-h}$" if known else r"error $\cdot\,2^{\mathrm{rate}}/4$"
+            axes.set_ylabel(text, parse_math=True)
     handles = [
         Line2D([], [], color=look[name].color, marker=look[name].marker, linestyle=look[name].line, label=name)
         for name in tilings
@@ -127,7 +129,7 @@ def plot_error(measured: Survey, rate: str) -> Figure:
             for label, (_, style) in MARKED.items()
         ]
     columns = legend_columns([str(handle.get_label()) for handle in handles], 3.8 * width)
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+    add_legend(figure, handles, loc="outside lower center", ncols=columns)
     return figure
 
 

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evalkit.geometry.survey import REFERENCE, Survey
+from evalkit.tables.csv_text import csv_text
 from q2d2.files import write_atomically
 
 FILES = ("second-moments.csv", "errors.csv", "gains.csv", "codes.csv")
@@ -28,7 +29,7 @@ def write_tables(measured: Survey, moments: pd.DataFrame, folder: Path) -> list[
     paths = [folder / name for name in FILES]
     tables = (moments, measured.rows, measured.gaps, measured.codes)
     for path, table in zip(paths, tables, strict=True):
-        write_atomically(path, table.to_csv(index=False, float_format="%.10g", lineterminator="\n"))
+        write_atomically(path, csv_text(table, float_format="%.10g"))
     return paths
 
 

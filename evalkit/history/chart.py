@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from evalkit.escaping import shown
 from evalkit.history.boards import number_cell, number_format
 from evalkit.history.timeline import Timeline, TimePoint
 from evalkit.tables.cells import MARKS, format_number, probability, signed
@@ -46,13 +47,13 @@ def timeline_chart(timeline: Timeline, positions: Sequence[int], labels: Sequenc
     for number, segment in enumerate(timeline.segments()):
         parts += _segment(segment, across, up, len(numbers) <= MAX_BARS)
         if number:
-            told = escape(f"Not comparable with what was before: {segment[0].broken}")
+            told = escape(shown(f"Not comparable with what was before: {segment[0].broken}"))
             x = across[segment[0].position] - slot / 2
             line = f'<path class="break" d="M{x:.1f} {TOP}V{HEIGHT - BOTTOM}"/>'
             parts.append(f'<g role="img" aria-label="{told}" data-tip="{told}">{line}</g>')
     radius = 3.5 if len(numbers) <= MAX_BARS else 2.0
     parts += [_point(point, across[point.position], up, radius, names[point.position]) for point in numbers]
-    described = escape(f"{style.heading} over {len(positions)} versions. {_description(timeline, numbers)}")
+    described = escape(shown(f"{style.heading} over {len(positions)} versions. {_description(timeline, numbers)}"))
     # Texts are escaped where they are put in; everything else here is ours.
     return Markup(
         f'<svg class="timeline" role="group" data-tips viewBox="0 0 {WIDTH} {HEIGHT}" aria-label="{described}">'
@@ -111,15 +112,15 @@ def _point(point: TimePoint, x: float, up: Callable[[float], float], radius: flo
     if point.change is not None and (mark := mark_of(point)):
         top = max(12, min(up(value) for value in _ends(point)) - 6)
         drawn += f'<text class="mark {point.change["verdict"]}" x="{x:.1f}" y="{top:.1f}">{mark}</text>'
-    name = escape(f"{label}: {cell.text}")
-    return f'<g role="img" aria-label="{name}" data-tip="{escape(told)}">{drawn}</g>'
+    name = escape(shown(f"{label}: {cell.text}"))
+    return f'<g role="img" aria-label="{name}" data-tip="{escape(shown(told))}">{drawn}</g>'
 
 
 def _dates(labels: Sequence[str]) -> list[str]:
     """The first and the last label under the axis; the others are told by their points."""
     ends = ((labels[0], "start", LEFT), (labels[-1], "end", WIDTH - RIGHT))
     return [
-        f'<text class="date" text-anchor="{anchor}" x="{x}" y="{HEIGHT - 10}">{escape(label)}</text>'
+        f'<text class="date" text-anchor="{anchor}" x="{x}" y="{HEIGHT - 10}">{escape(shown(label))}</text>'
         for label, anchor, x in ends
     ]
 

@@ -33,6 +33,7 @@ from evalkit.history.publication import (
 from evalkit.history.summaries import as_table
 from evalkit.saved_run import SWEEP, TRAINING, SavedRun, load_run
 from evalkit.sweeps.written import TABLES as SWEEP_TABLES
+from evalkit.tables.csv_text import read_csv
 from q2d2.files import write_atomically
 
 
@@ -142,7 +143,7 @@ def _write(folder: Path, run: SavedRun, publication: Publication) -> None:
     for name in SWEEP_TABLES:  # of a plain run, what its page shows follows from the rows
         path = run.folder / "tables" / f"{name}.csv"
         if description == SWEEP and path.is_file():
-            tables[name] = pa.Table.from_pandas(pd.read_csv(path), preserve_index=False)
+            tables[name] = pa.Table.from_pandas(read_csv(path), preserve_index=False)
     for name, table in tables.items():
         pq.write_table(table, folder / f"{name}.parquet", compression="zstd", compression_level=15)
     files = {

@@ -14,12 +14,16 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+
+from evalkit.escaping import shown_value
 
 STYLES = ("pages/style.css",)
 SCRIPTS = ("pages/theme.js", "pages/tips.js", "pages/table.js")
@@ -50,14 +54,23 @@ def render(template: str, *, styles: Sequence[str] = (), scripts: Sequence[str] 
 
 @cache
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("evalkit", ""),
         auto_reload=False,  # a site renders thousands of pages
         autoescape=True,  # select_autoescape would go by the suffix, which is .j2
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=shown_value,
     )
+    environment.policies["json.dumps_function"] = lambda data, **options: json.dumps(_all_shown(data), **options)
+    return environment
+
+
+def _all_shown(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {key: _all_shown(value) for key, value in data.items()}
+    return [_all_shown(each) for each in data] if isinstance(data, list | tuple) else shown_value(data)
 
 
 @cache

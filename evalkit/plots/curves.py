@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from evalkit.plots.figures import Look, NothingToDraw, legend_columns, log_axis, looks, styled, wrap
+from evalkit.plots.lettering import add_legend
 
 NOT_A_LOSS = ("step", "learning_rate", "seconds")
 SMOOTHING = 0.05  # the running mean covers this share of a curve's points
@@ -51,7 +52,7 @@ def plot_training_curves(training: Mapping[str, pd.DataFrame], systems: pd.DataF
     for name in logs:
         look = system_looks[name]
         handles.append(Line2D([], [], color=look.color, linestyle=look.line, label=name))
-    figure.legend(handles=handles, loc="outside lower center", ncols=legend_columns(list(logs), inches))
+    add_legend(figure, handles, loc="outside lower center", ncols=legend_columns(list(logs), inches))
     return figure
 
 
@@ -71,6 +72,7 @@ def _draw_panel(axes: Axes, logs: Mapping[str, pd.DataFrame], column: str, syste
     axes.locator_params(axis="x", nbins=5)
     if column == "learning_rate":
         axes.ticklabel_format(axis="y", style="sci", scilimits=(0, 0), useMathText=True)
+        axes.yaxis.get_offset_text().set_parse_math(True)
     elif len(everything) and 0 < everything.min() < everything.max() / LOG_RATIO:
         log_axis(axes, "y", everything.min() / 1.15, everything.max() * 1.15)
 

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from evalkit.plots.figures import Look, NothingToDraw, lighten, looks, present, styled, text_inches, wrap
+from evalkit.plots.lettering import lettered
 from evalkit.tables import MetricFormat, metric_format, metric_keys
 
 MAX_VECTOR_POINTS = 400  # more points of one system and metric are embedded as an image, or the SVG grows to megabytes
@@ -55,7 +56,7 @@ def plot_distributions(
         axes.grid(axis="y", visible=False)
         axes.tick_params(axis="y", length=0, labelleft=position % width == 0)
     assert first is not None
-    first.set_yticks(range(len(names)), names)
+    first.set_yticks(range(len(names)), list(map(lettered, names)))
     first.set_ylim(len(names) - 0.5, -0.5)  # the experiment's first system on top
     figure.supxlabel(
         "box: quartiles and median; whiskers: 5 % to 95 %; diamond: mean; dots: utterances; right: scored/tried",

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from numpy.typing import ArrayLike, NDArray
 
+from evalkit.plots.lettering import legible
 from q2d2.files import whole
 
 STYLE = Path(__file__).parent.parent / "style.mplstyle"
@@ -59,12 +60,13 @@ class Look(NamedTuple):
 
 
 def styled(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Run `function` under the project's style, whatever the user's matplotlib settings are."""
+    """Run `function` under the project's style whatever the user's matplotlib settings; figures come out legible."""
 
     @functools.wraps(function)
     def inside(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
         with matplotlib.style.context(["default", str(STYLE)]):
-            return function(*args, **kwargs)
+            result = function(*args, **kwargs)
+            return legible(result) if isinstance(result, Figure) else result
 
     return inside
 

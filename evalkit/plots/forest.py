@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from evalkit.plots.figures import legend_columns, text_inches, wrap
+from evalkit.plots.lettering import add_legend, lettered
 from evalkit.tables import metric_format
 
 GREY = "#555555"
@@ -55,7 +56,7 @@ def forest_panels(
         axes.locator_params(axis="x", nbins=6)
         axes.grid(axis="y", visible=False)
         axes.tick_params(axis="y", length=0, labelleft=position % width == 0)
-    panels[0].set_yticks(range(len(labels)), labels)
+    panels[0].set_yticks(range(len(labels)), list(map(lettered, labels)))
     panels[0].set_ylim(len(labels) - 0.5, -0.5)  # the first on top
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+    add_legend(figure, handles, loc="outside lower center", ncols=columns)
     return figure, panels

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.transforms import ScaledTranslation
+from numpy.typing import NDArray
 
 from evalkit.plots.figures import (
     Look,
@@ -23,13 +23,15 @@ from evalkit.plots.figures import (
     text_inches,
     wrap,
 )
+from evalkit.plots.lettering import add_legend, legible, lettered
 from evalkit.tables import MetricFormat, is_ranked, metric_format, metric_names
 
 LABEL_POINTS = 8.5
 REACH = 0.4  # a reference at most this share of the systems' span away still gets its line
 LOG_RATIO = 4.0  # bit rates further apart than this are drawn on a logarithmic axis
-NEAR = 0.05  # rates this share of the axis apart would cover one another and are set side by side ...
-STEP_POINTS = 8.0  # ... this far apart on paper
+PANEL_POINTS = (235.0, 215.0)  # about the width and height of a panel on paper
+REACH_POINTS = 5.0  # points nearer to one another cover one another: the lower ones are larger, ring upon ring
+LEAST_POINTS, RING_POINTS = 7.0, 4.5  # diameter of a point, and what each level below adds
 
 
 @styled
@@ -40,7 +42,7 @@ def plot_quality_against_rate(
 
     Filled markers stand at the bit rate (kbit/s; nominal, or measured where a coder has no codebooks) with the mean's
     95 % interval, hollow ones at the entropy-coded rate of the same system. A line joins one codec at several rates.
-    Systems of nearly equal rate are set side by side, and the axis says so. Anchors and systems without a bit rate are
+    All are at their true places; of points that cover one another, the lower ones are larger. Anchors and systems without a bit rate are
     horizontal lines named on the right; those far outside the systems' range are named at the upper or lower edge with
     their value. Drawn are `metrics`, or all of `rated_metrics`.
 
@@ -69,12 +71,14 @@ def plot_quality_against_rate(
         axes.set_title(f"{style.label} {style.arrow}".strip())
         axes.set_ylabel(style.unit or style.label)
         axes.set_xlabel("bit rate (kbit/s)")
-        _draw_systems(axes, summary[rated & summary[name].notna()], name, system_looks)
+        systems = summary[rated & summary[name].notna()]
+        _set_limits(axes, systems, name)
         references = summary[~rated & summary[name].notna()]
         notes.append((axes, _draw_references(axes, references, style, system_looks)))
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+        _draw_systems(axes, systems, name, system_looks)
+    add_legend(figure, handles, loc="outside lower center", ncols=columns)
     # Labels are put in place once the layout has said how high the panels are.
-    figure.draw_without_rendering()
+    legible(figure).draw_without_rendering()
     for axes, labels in notes:
         _place(axes, labels)
     return figure
@@ -91,41 +95,44 @@ def _is_rated(summary: pd.DataFrame) -> pd.Series:
 
 
 def _draw_systems(axes: Axes, rows: pd.DataFrame, metric: str, system_looks: dict[str, Look]) -> None:
-    _set_limits(axes, rows, metric)
-    shifts = _side_by_side(axes, rows["kbps"].tolist())
-    if any(shifts):
-        axes.set_xlabel(f"bit rate (kbit/s); nearly equal ones moved {STEP_POINTS:g} pt apart")
+    rows = rows.sort_values("kbps", kind="stable")
+    places = _paper_points(axes, rows["kbps"].tolist(), rows[metric].tolist())
+    sizes = levels(places, REACH_POINTS)
+    caps = levels(places * (1, 0), REACH_POINTS)
+    if any(sizes):
+        axes.set_xlabel("bit rate (kbit/s); of points that cover one another, the lower ones are larger")
     for _, several in rows[rows["codec"] != ""].sort_values("kbps").groupby("codec", sort=False):
         axes.plot(several["kbps"], several[metric], color="#999999", linewidth=1, zorder=1.5)
-    for row, shift in zip(rows.to_dict("records"), shifts, strict=True):
+    for row, size, cap in zip(rows.to_dict("records"), sizes, caps, strict=True):
         look = system_looks[row["system"]]
-        where = axes.transData + ScaledTranslation(shift / 72, 0, axes.figure.dpi_scale_trans)
         rate, coded, mean = row["kbps"], row["entropy_kbps"], row[metric]
         below, above = mean - row[f"{metric}_low"], row[f"{metric}_high"] - mean
         if np.isfinite([below, above]).all():
             error = [[max(below, 0)], [max(above, 0)]]
-            axes.errorbar(rate, mean, yerr=error, color=look.color, capsize=2.5, linewidth=1, zorder=2, transform=where)
+            axes.errorbar(rate, mean, yerr=error, color=look.color, capsize=2.5 + 2 * cap, linewidth=1, zorder=2)
         if np.isfinite(coded) and coded > 0:  # 0: a collapsed codebook, which has no place on the axis
-            axes.plot([coded, rate], [mean, mean], color=look.color, linewidth=0.8, zorder=2, transform=where)
+            axes.plot([coded, rate], [mean, mean], color=look.color, linewidth=0.8, zorder=2)
             hollow: dict[str, Any] = {"color": look.color, "markerfacecolor": "white", "markersize": 6.5}
-            axes.plot(coded, mean, look.marker, zorder=3, transform=where, **hollow)
+            axes.plot(coded, mean, look.marker, zorder=3, **hollow)
         filled: dict[str, Any] = {"color": look.color, "markeredgecolor": "white", "markeredgewidth": 0.5}
-        axes.plot(rate, mean, look.marker, zorder=4, transform=where, **filled)
+        width = LEAST_POINTS + RING_POINTS * size
+        axes.plot(rate, mean, look.marker, markersize=width, zorder=5 - 0.1 * size, **filled)
 
 
-def _side_by_side(axes: Axes, rates: list[float]) -> list[float]:
-    """Sideways shift of each system in points: none unless its rate is that of another within `NEAR` of the axis."""
-    low, high = axes.transData.inverted().transform(axes.transAxes.transform([(0, 0), (NEAR, 0)]))[:, 0]
-    logarithmic = axes.get_xscale() == "log"
-    reach = np.log(high / low) if logarithmic else high - low
-    places = np.log(rates) if logarithmic else np.asarray(rates)
-    order = np.argsort(places, kind="stable")
-    shifts = [0.0] * len(rates)
-    groups = np.split(order, np.flatnonzero(np.diff(places[order]) > reach) + 1)
-    for group in groups:
-        for position, index in enumerate(group):
-            shifts[index] = (position - (len(group) - 1) / 2) * STEP_POINTS
-    return shifts
+def levels(places: NDArray[np.float64], reach: float) -> list[int]:
+    """For each of `places` (n, 2) the least number that no earlier one within `reach` has: 0 where it covers none."""
+    found: list[int] = []
+    for index, place in enumerate(places):
+        near = np.hypot(*(places[:index] - place).T) < reach
+        taken = {found[other] for other in np.flatnonzero(near)}
+        found.append(next(level for level in range(index + 1) if level not in taken))
+    return found
+
+
+def _paper_points(axes: Axes, rates: Sequence[float], means: Sequence[float]) -> NDArray[np.float64]:
+    """Where points are on paper, (n, 2) in printer's points, before the layout has said it exactly."""
+    places = axes.transAxes.inverted().transform(axes.transData.transform(np.column_stack([rates, means])))
+    return np.asarray(places * PANEL_POINTS)
 
 
 def _set_limits(axes: Axes, rows: pd.DataFrame, metric: str) -> None:
@@ -164,7 +171,7 @@ def _draw_references(
             look = system_looks[row["system"]]
             axes.axhline(value, color=look.color, linestyle=look.line, linewidth=1.1, zorder=1)
         arrow = "" if inside else ("↑ " if value > top else "↓ ")
-        labels.append((value, f"{arrow}{row['system']} {value:.{style.decimals}f}"))
+        labels.append((value, f"{arrow}{lettered(row['system'])} {value:.{style.decimals}f}"))
     return labels
 
 

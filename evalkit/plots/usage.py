@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from evalkit.plots.cells import bounding_box, clipped_cells, draw_cells
 from evalkit.plots.figures import LINES, NothingToDraw, fold, log_axis, present, styled, wrap
+from evalkit.plots.lettering import add_legend
 
 if TYPE_CHECKING:
     from q2d2.tilings import Tiling
@@ -80,7 +81,7 @@ def plot_usage_map(codes: pd.DataFrame, system: str, tilings: list[Tiling]) -> F
     log_axis(bar.ax, "y", lowest, highest)
     if any((share == 0).any() for share in relative):
         unused = Patch(label="never used", **UNUSED)  # type: ignore[arg-type]
-        figure.legend(handles=[unused], loc="outside lower center")
+        add_legend(figure, [unused], loc="outside lower center")
     return figure
 
 

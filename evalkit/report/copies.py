@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from evalkit.report.facts import run_notes
 from evalkit.report.joined import Joined
 from evalkit.report.published import PublishedTable
+from evalkit.tables.csv_text import csv_text
 from evalkit.tables.differences import differences_latex, differences_markdown, method_notes
 from evalkit.tables.markup import to_latex, to_markdown
 from evalkit.tables.notes import pair_notes, protocol_note, standing_notes, units
@@ -37,7 +38,7 @@ def comparison_copies(joined: Joined, notes: list[str]) -> Copies:
     texts = {
         "Markdown": to_markdown(joined.summary, joined.title, notes),
         "LaTeX": to_latex(joined.summary, joined.title, notes),
-        "CSV": joined.summary.to_csv(index=False, lineterminator="\n"),
+        "CSV": csv_text(joined.summary),
     }
     return Copies("comparison", "comparison", texts)
 
@@ -58,7 +59,7 @@ def differences_copies(joined: Joined) -> Copies | None:
     texts = {
         "Markdown": differences_markdown(differences, heading, below),
         "LaTeX": differences_latex(differences, heading, below),
-        "CSV": differences.to_csv(index=False, lineterminator="\n"),
+        "CSV": csv_text(differences),
     }
     return Copies("differences", "differences", texts)
 
@@ -68,6 +69,6 @@ def published_copies(table: PublishedTable, title: str, identity: str) -> Copies
     texts = {
         "Markdown": published_markdown(table.compared, heading, table.notes),
         "LaTeX": published_latex(table.compared, heading, table.notes),
-        "CSV": table.compared.to_csv(index=False, lineterminator="\n"),
+        "CSV": csv_text(table.compared),
     }
     return Copies(identity, "published numbers", texts)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 
-# Controls, and marks that change the direction of what follows: they would reach beyond the name.
-_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]+")
-FIRST_STRONG_ISOLATE, POP_ISOLATE = "\u2068", "\u2069"
+from evalkit.escaping import FIRST_STRONG_ISOLATE, POP_ISOLATE, printable
 
 
 def plain(name: str) -> str:
-    """`name` on one line, without control characters and marks of direction."""
-    return " ".join(_CONTROLS.sub(" ", name).split()) or "(no name)"
+    """`name` on one line, with control characters and marks of direction as escapes: they would reach beyond it."""
+    return printable(" ".join(name.split())) or "(no name)"
 
 
 def isolated(name: str) -> str:

@@ -13,6 +13,7 @@ from evalkit.papers import Paper, paper_names, read_paper
 from evalkit.report.names import first_sentence, plain
 from evalkit.saved_run import RunError, SavedRun
 from evalkit.tables import Counterpart, compare_with_paper
+from evalkit.tables.csv_text import read_csv
 from evalkit.tables.published import HEAD as PRINTED
 from evalkit.tables.published import published_notes, published_texts
 
@@ -46,7 +47,7 @@ def published_table(run: SavedRun) -> PublishedTable | None:
     path = run.folder / "tables" / "published.csv"
     if path.is_file():
         try:
-            compared = pd.read_csv(path, keep_default_na=True).fillna({"remarks": "", "dataset": ""})
+            compared = read_csv(path).fillna({"remarks": "", "dataset": ""})
             compared["covered"] = [
                 None if pd.isna(value) else bool(value) for value in compared["covered"].astype(object)
             ]

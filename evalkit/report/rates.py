@@ -11,7 +11,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from evalkit.plots.figures import spread
-from evalkit.plots.rates import LOG_RATIO, rated_metrics
+from evalkit.plots.rates import LOG_RATIO, levels, rated_metrics
 from evalkit.report.charts import Chart, Panel, SystemLook, interval_text, marker_sample, number_text
 from evalkit.report.names import isolated, plain, shortened
 from evalkit.report.svg import Scale, bottom_axis, drawing, left_axis, line, margin, marker, tag, text
@@ -21,7 +21,7 @@ from evalkit.tables.summary import MetricFormat, metric_format
 WIDTH, HEIGHT = 760.0, 420.0
 LEFT, RIGHT, TOP, BOTTOM = 58.0, 530.0, 34.0, 372.0
 NAME = 22  # characters of a name on the right
-STEP = 11.0  # systems of nearly equal rate are set this far apart
+REACH_PIXELS = 8.0  # points nearer to one another cover one another: the lower ones are larger
 REACH = 0.4  # a reference at most this share of the systems' span away still gets its line
 EXPLAINED = (
     "Points: mean over the utterances at the bit rate (nominal, or measured where a coder has no codebooks); bars: "
@@ -85,13 +85,15 @@ def _panel(
     x = _rate_scale(points)
     y, near = _quality_scale(points, references, key)
     heading = f"{style.heading} {style.arrow}".strip()
-    shifts = _side_by_side([x(record["kbps"]) for record in points])
-    axis = "bit rate (kbit/s)" + ("; filled points of nearly equal rate moved apart" if any(shifts) else "")
+    places = np.array([(x(record["kbps"]), y(record[key])) for record in points]).reshape(-1, 2)
+    sizes, caps = levels(places, REACH_PIXELS), levels(places * (1, 0), REACH_PIXELS)
+    axis = "bit rate (kbit/s)" + ("; of points that cover one another, the lower ones are larger" if any(sizes) else "")
     parts = [left_axis(y, LEFT, RIGHT, heading), bottom_axis(x, TOP, BOTTOM, axis)]
     parts += _references(references, near, y, style, systems)
-    parts += _joins(points, [x(record["kbps"]) + shift for record, shift in zip(points, shifts, strict=True)], y, key)
-    for record, shift in zip(points, shifts, strict=True):
-        parts.append(_point(record, x, y, shift, style, systems[record["system"]]))
+    parts += _joins(points, x, y, key)
+    drawn = sorted(zip(points, sizes, caps, strict=True), key=lambda each: -each[1])  # the largest below
+    for record, size, cap in drawn:
+        parts.append(_point(record, x, y, (size, cap), style, systems[record["system"]]))
     best = f"{len(points)} systems by bit rate, {len(references)} without one. The table below has the same numbers."
     return Panel(
         label,
@@ -125,43 +127,31 @@ def _quality_scale(
     return Scale(low, high, BOTTOM, TOP), near
 
 
-def _side_by_side(places: Sequence[float]) -> list[float]:
-    """Sideways shifts of ascending `places`, so that those within a step of one another stand apart."""
-    shifts = [0.0] * len(places)
-    step = min(STEP, 0.8 * (RIGHT - LEFT) / max(1, len(places)))
-    start = 0
-    for end in range(1, len(places) + 1):
-        if end < len(places) and places[end] - places[end - 1] < step:
-            continue
-        for index in range(start, end):
-            middle = sum(places[start:end]) / (end - start)
-            shifts[index] = middle + (index - start - (end - start - 1) / 2) * step - places[index]
-        start = end
-    return [0.0 if abs(shift) < 0.05 else shift for shift in shifts]
-
-
-def _joins(points: Sequence[Mapping[Any, Any]], across: Sequence[float], y: Scale, key: str) -> list[Markup]:
+def _joins(points: Sequence[Mapping[Any, Any]], x: Scale, y: Scale, key: str) -> list[Markup]:
     """A line through one codec at several rates."""
     families: dict[str, list[str]] = {}
-    for record, place in zip(points, across, strict=True):
+    for record in points:
         if record["codec"]:
-            families.setdefault(record["codec"], []).append(f"{place:.1f} {y(record[key]):.1f}")
+            families.setdefault(record["codec"], []).append(f"{x(record['kbps']):.1f} {y(record[key]):.1f}")
     return [tag("path", d=f"M{'L'.join(places)}", class_="join") for places in families.values() if len(places) > 1]
 
 
 def _point(
-    record: Mapping[Any, Any], x: Scale, y: Scale, shift: float, style: MetricFormat, look: SystemLook
+    record: Mapping[Any, Any], x: Scale, y: Scale, below: tuple[int, int], style: MetricFormat, look: SystemLook
 ) -> Markup:
+    """One system; `below`: how many points lie above its own, and how many bars are drawn narrower than its own."""
     key, rate, coded = style.name, record["kbps"], record["entropy_kbps"]
-    across, down = x(rate) + shift, y(record[key])
+    across, down = x(rate), y(record[key])
     low, high = record[f"{key}_low"], record[f"{key}_high"]
     parts = []
     if math.isfinite(low) and math.isfinite(high):
         parts.append(line(across, y(low), across, y(high), class_=f"bar {look.color}"))
+        half = 3 + 2.5 * below[1]
+        parts += [line(across - half, y(end), across + half, y(end), class_=f"bar {look.color}") for end in (low, high)]
     if coded > 0:  # 0: a collapsed codebook, which has no place on the axis
         parts.append(line(x(coded), down, across, down, class_=f"thin {look.color}"))
         parts.append(marker(look.shape, x(coded), down, 5, class_=f"point hollow {look.color}"))
-    parts.append(marker(look.shape, across, down, 6.5, class_=f"point {look.color}"))
+    parts.append(marker(look.shape, across, down, 6.5 + 4 * below[0], class_=f"point {look.color}"))
     tip = [
         isolated(record["system"]),
         f"{style.label} {format_number(record[key], style.decimals)}, 95 % interval "

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
+from evalkit.escaping import shown_value
+
 # Corners on a circle of radius 1; two strokes each for + and x, which are drawn as outlines of crosses.
 _CROSS = ((-0.35, -1), (0.35, -1), (0.35, -0.35), (1, -0.35), (1, 0.35), (0.35, 0.35), (0.35, 1), (-0.35, 1),
           (-0.35, 0.35), (-1, 0.35), (-1, -0.35), (-0.35, -0.35))  # fmt: skip
@@ -42,14 +44,18 @@ MARKERS = {
 def tag(name: str, *children: object, **attributes: object) -> Markup:
     """An element; attributes of value None are left out, "class_" is class, "_" in names becomes "-"."""
     written = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{escape(number(value) if isinstance(value, float) else value)}"'
+        f' {key.rstrip("_").replace("_", "-")}="{_attribute(value)}"'
         for key, value in attributes.items()
         if value is not None
     )
     if not children:
         return Markup(f"<{name}{written}/>")
-    inside = Markup("").join(escape(child) for child in children)
+    inside = Markup("").join(escape(shown_value(child)) for child in children)
     return Markup(f"<{name}{written}>") + inside + Markup(f"</{name}>")
+
+
+def _attribute(value: object) -> str:
+    return escape(number(value) if isinstance(value, float) else shown_value(value))
 
 
 def number(value: float) -> str:

@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 
 from evalkit.plots.figures import Look, NothingToDraw, legend_columns, looks, styled, wrap
 from evalkit.plots.forest import forest_panels, found, not_found
+from evalkit.plots.lettering import add_legend
 from evalkit.sweeps.comparison import KINDS
 from evalkit.sweeps.configurations import RateSeries
 from evalkit.sweeps.equal_rate import SAME_RATE, RateKind
@@ -65,7 +66,7 @@ def plot_quality_along_rate(
         _set_limits(axes, shown, metric, kind)
         _draw_series(axes, shown, metric, kind, series)
         axes.set_xlabel(AXIS_LABELS[kind])
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+    add_legend(figure, handles, loc="outside lower center", ncols=columns)
     return figure
 
 

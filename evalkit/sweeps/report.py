@@ -35,6 +35,7 @@ from evalkit.sweeps.tables import (
 )
 from evalkit.tables import metric_format
 from evalkit.tables.cells import format_number
+from evalkit.tables.csv_text import csv_text
 from q2d2.files import write_atomically
 
 # By these names tables and plots are known as ours.
@@ -95,10 +96,10 @@ def write_report(sweep: SweepFolder, rows: SweepRows, baseline: str | None = Non
     budget = describe_budget(sweep, rows.trials)
     notes = [*budget, *sweep.sweep.notes, *(f"{metric_format(key).label}: {why}." for key, why in without.items())]
     texts = {
-        "configurations.csv": _csv(summary),
+        "configurations.csv": csv_text(summary),
         "configurations.md": configurations_markdown(summary, metrics, title, notes),
         "configurations.tex": configurations_latex(summary, metrics, title, notes),
-        "matched.csv": _csv(matched),
+        "matched.csv": csv_text(matched),
         "matched.md": matched_markdown(matched, f"{title}: at equal rate", notes),
     }
     judged, decided = None, []
@@ -106,7 +107,7 @@ def write_report(sweep: SweepFolder, rows: SweepRows, baseline: str | None = Non
         judged = judge(claims, series, metrics)
         decided = verdicts(claims, judged)
         of_claim = {each.claim.id: each.verdict for each in decided}
-        texts["claims.csv"] = _csv(judged.assign(claim_verdict=judged["claim"].map(of_claim)))
+        texts["claims.csv"] = csv_text(judged.assign(claim_verdict=judged["claim"].map(of_claim)))
         texts["claims.md"] = claims_markdown(claims, judged, decided, [*budget, *sweep.sweep.notes], without)
     if len(failed):
         texts["failed.md"] = failed_markdown(failed, f"{title}: failed, {len(failed):,} of {len(rows.trials):,} trials")
@@ -183,10 +184,6 @@ def _draw(
         except NothingToDraw as reason:
             skipped[name] = str(reason)
     return DrawnPlots(tuple(files), skipped)
-
-
-def _csv(frame: pd.DataFrame) -> str:
-    return frame.to_csv(index=False, lineterminator="\n")
 
 
 def _write(texts: Mapping[str, str], folder: Path) -> list[Path]:

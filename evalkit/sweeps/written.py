@@ -25,6 +25,7 @@ from evalkit.sweeps.tables import (
 )
 from evalkit.tables import metric_format
 from evalkit.tables.cells import MARKS, MISSING, format_number, probability, signed
+from evalkit.tables.csv_text import csv_text, read_csv
 
 TABLES = ("configurations", "matched", "claims")
 WHAT = {"mean difference": "mean along the rates", "rate difference": "bits at equal quality"}
@@ -118,7 +119,7 @@ def read_table(folder: Path, name: str) -> pd.DataFrame | None:
     if not path.is_file():
         return None
     try:
-        frame = read_parquet(path) if path == published else pd.read_csv(path)
+        frame = read_parquet(path) if path == published else read_csv(path)
     except (OSError, ValueError) as error:
         raise SweepError(f"{path} is damaged: {' '.join(str(error).split())}") from error
     texts = [key for key in map(str, frame) if key in ("verdict", "note", "status") or key.endswith("_note")]
@@ -148,7 +149,7 @@ def _claims(claims: pd.DataFrame) -> WrittenTable:
             WrittenCell(str(row["claim_verdict"])),
             WrittenCell(row["note"]),
         ))  # fmt: skip
-    return WrittenTable("claims", "Claims", (CLAIMS_NOTE,), columns, tuple(lines), lambda: {"CSV": _csv(claims)})
+    return WrittenTable("claims", "Claims", (CLAIMS_NOTE,), columns, tuple(lines), lambda: {"CSV": csv_text(claims)})
 
 
 def _configurations(configurations: pd.DataFrame, title: str) -> WrittenTable:
@@ -178,7 +179,7 @@ def _configurations(configurations: pd.DataFrame, title: str) -> WrittenTable:
         return {
             "Markdown": configurations_markdown(configurations, metrics, title, []),
             "LaTeX": configurations_latex(configurations, metrics, title, []),
-            "CSV": _csv(configurations),
+            "CSV": csv_text(configurations),
         }
 
     notes = tuple(configuration_notes(configurations, metrics))
@@ -210,7 +211,7 @@ def _matched(matched: pd.DataFrame, title: str) -> WrittenTable:
     heading = f"At equal rate, against {matched['baseline'].iloc[0]}"
 
     def texts() -> dict[str, str]:
-        return {"Markdown": matched_markdown(matched, f"{title}: at equal rate", []), "CSV": _csv(matched)}
+        return {"Markdown": matched_markdown(matched, f"{title}: at equal rate", []), "CSV": csv_text(matched)}
 
     notes = matched_notes(matched)
     if left_out := len(matched) - len(told):
@@ -228,7 +229,3 @@ def _difference(row: dict[Any, Any], show: Callable[[float], str]) -> tuple[Writ
 
 def _number(value: float, text: str) -> WrittenCell:
     return WrittenCell(text, None if math.isnan(value) else value)
-
-
-def _csv(frame: pd.DataFrame) -> str:
-    return frame.to_csv(index=False, lineterminator="\n")

@@ -10,6 +10,7 @@ import pandas as pd
 from evalkit.papers import Paper
 from evalkit.tables.cells import Column, columns, is_ranked, metric_names
 from evalkit.tables.console import render_console
+from evalkit.tables.csv_text import csv_text
 from evalkit.tables.differences import differences_latex, differences_markdown, method_notes, render_differences
 from evalkit.tables.markup import to_latex, to_markdown
 from evalkit.tables.notes import protocol_note, standing_notes, units
@@ -81,7 +82,7 @@ def write_tables(
     summary = summarize(utterances, systems, differences)
     all_notes = [*notes, *standing_notes(utterances, systems, summary, differences)]
     texts = {
-        "comparison.csv": summary.to_csv(index=False, lineterminator="\n"),
+        "comparison.csv": csv_text(summary),
         "comparison.md": to_markdown(summary, title, all_notes),
         "comparison.tex": to_latex(summary, title, all_notes),
     }
@@ -89,7 +90,7 @@ def write_tables(
         heading = f"{title}: differences to {baseline}"
         below = [*notes, *method_notes(differences, units(utterances), systems), *protocol_note(utterances)]
         texts |= {
-            "differences.csv": differences.to_csv(index=False, lineterminator="\n"),
+            "differences.csv": csv_text(differences),
             "differences.md": differences_markdown(differences, heading, below),
             "differences.tex": differences_latex(differences, heading, below),
         }
@@ -101,7 +102,7 @@ def write_published(compared: pd.DataFrame, paper: Paper, out_dir: Path, title: 
     notes = published_notes(compared, paper)
     heading = f"{title}: beside the numbers of {paper.title}"
     texts = {
-        "published.csv": compared.to_csv(index=False, lineterminator="\n"),
+        "published.csv": csv_text(compared),
         "published.md": published_markdown(compared, heading, notes),
         "published.tex": published_latex(compared, heading, notes),
     }

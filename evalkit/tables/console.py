@@ -7,6 +7,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from evalkit.escaping import printable
 from evalkit.tables.cells import Cell, Column, cells, columns, identity_columns, is_ranked
 from evalkit.tables.notes import short_notes
 
@@ -31,12 +32,12 @@ def render_console(summary: pd.DataFrame, width: int = 100) -> Table:
     for block in _pack(shown, slots, width - taken):
         outer.add_row(_block(summary, shown, grid, slots, block))
         outer.add_row("")
-    outer.add_row(Text("\n".join(short_notes(summary)), style="dim"))
+    outer.add_row(Text("\n".join(map(printable, short_notes(summary))), style="dim"))
     return outer
 
 
 def _name_width(summary: pd.DataFrame, name: str) -> int:
-    return max(len(name), *(len(str(value)) for value in summary[name]))
+    return max(len(name), *(len(printable(str(value))) for value in summary[name]))
 
 
 def _slots(cells_of_column: list[Cell]) -> tuple[int, int, int]:
@@ -92,7 +93,7 @@ def _block(
     ranked = is_ranked(summary).to_list()
     for index, line in enumerate(grid):
         style = "" if ranked[index] else "dim"
-        record = [Text(str(summary[name].iloc[index]), style=style) for name in identity_columns(summary)]
+        record = [Text(printable(str(summary[name].iloc[index])), style=style) for name in identity_columns(summary)]
         for position in block:
             heading = max(len(part) for part in _heading(shown[position]).split("\n"))
             record.append(_padded(line[position], slots[position], heading, style))

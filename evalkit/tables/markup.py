@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 
 import pandas as pd
 
+from evalkit.escaping import printable
 from evalkit.tables.cells import Cell, Column, blocks, cells, identity_columns, is_ranked
 
 PACKAGES = r"% needs \usepackage{booktabs,amssymb}"
@@ -38,12 +39,12 @@ LATEX_SPECIAL = {
 
 def escape_markdown(text: str) -> str:
     """`text` on one line, with the characters that Markdown or a table would interpret escaped."""
-    return re.sub(r"([\\`*_\[\]<>|~#$])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"([\\`*_\[\]<>|~#$&])", r"\\\1", printable(" ".join(text.split())))
 
 
 def escape_latex(text: str) -> str:
     """`text` on one line, with the characters that LaTeX would interpret escaped; arrows become mathematics."""
-    return "".join(LATEX_SPECIAL.get(character, character) for character in " ".join(text.split()))
+    return "".join(LATEX_SPECIAL.get(character, character) for character in printable(" ".join(text.split())))
 
 
 def markdown_table(head: Sequence[str], num_names: int, rows: Sequence[Sequence[str]]) -> str:

@@ -16,9 +16,11 @@ from rich.table import Table
 from rich.text import Text
 
 from evalkit.plots.figures import NothingToDraw, legend_columns, looks, save, styled
+from evalkit.plots.lettering import add_legend
 from evalkit.sweeps.tables import interval, markdown_list
 from evalkit.tables import metric_format
 from evalkit.tables.cells import MISSING, probability, signed
+from evalkit.tables.csv_text import csv_text
 from evalkit.tables.markup import escape_markdown, markdown_table
 from q2d2.files import write_atomically
 
@@ -37,7 +39,7 @@ CELLS = (
 def write_trials(searched: pd.DataFrame, folder: Path) -> Path:
     """Write the rows of the search, `SearchStudy.rows`, as trials.csv."""
     path = folder / TRIALS
-    write_atomically(path, searched.to_csv(index=False, lineterminator="\n"))
+    write_atomically(path, csv_text(searched))
     return path
 
 
@@ -58,7 +60,7 @@ def write_tuned(compared: pd.DataFrame, title: str, notes: Sequence[str], folder
     text = "\n\n".join([*parts, markdown_list([*notes, *CELLS])]) + "\n"
     paths = [folder / "tuned.md", folder / "tuned.csv"]
     write_atomically(paths[0], text)
-    write_atomically(paths[1], compared.to_csv(index=False, lineterminator="\n"))
+    write_atomically(paths[1], csv_text(compared))
     return paths
 
 
@@ -160,5 +162,5 @@ def _search_figure(searched: pd.DataFrame, metric: str) -> Figure:
     axes.margins(y=0.15)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     columns = legend_columns([str(handle.get_label()) for handle in handles], 7.2)
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+    add_legend(figure, handles, loc="outside lower center", ncols=columns)
     return figure
