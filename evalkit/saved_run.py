@@ -135,8 +135,10 @@ def _load_sweep(folder: Path) -> SavedRun:
     trials = trials.assign(**{key: trials[key].where(enough) for key in CODE_USE})
     systems = trials.assign(system=names, kind="codec", codec=None, rtf_encode=None, rtf_decode=None, rtf_detail=None)
     systems["tokens_per_second"] = [
-        rate * len(sizes) if sizes is not None else None
-        for rate, sizes in zip(trials["frame_rate"], trials["codebook_sizes"], strict=True)
+        row["frame_rate"] * _tokens_per_frame(row["bottleneck"], row["codebook_sizes"])
+        if row["codebook_sizes"] is not None
+        else None
+        for row in trials.to_dict("records")
     ]
     systems["entropy_bitrate"] = trials["entropy"] * trials["frame_rate"]
     protocols = rows["protocol"].dropna().unique()
@@ -154,6 +156,20 @@ def _load_sweep(folder: Path) -> SavedRun:
         pd.DataFrame(columns=list(SIGNAL_COLUMNS)),
         {},
     )
+
+
+def _tokens_per_frame(bottleneck: str | None, codebook_sizes: Sequence[int]) -> int:
+    """Of a trial: one for a product of codes, one a quantizer for all else, as its run counted them."""
+    # torch, for which nothing else here waits
+    from q2d2.bottleneck import BOTTLENECKS, tokens_per_frame
+    from q2d2.registry import UnknownName
+
+    if bottleneck is None:
+        return len(codebook_sizes)
+    try:
+        return tokens_per_frame(BOTTLENECKS.resolve(json.loads(bottleneck)["name"]), codebook_sizes)
+    except UnknownName:  # of a package that is not installed here
+        return len(codebook_sizes)
 
 
 def _read_description(path: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -67,7 +68,7 @@ class Bottleneck(nn.Module, ABC):
     @property
     def tokens_per_frame(self) -> int:
         """Indices of one frame as published tables count them: one a quantizer, or one for a product of codes."""
-        return min(1, len(self.codebook_sizes)) if self.is_product else len(self.codebook_sizes)
+        return tokens_per_frame(type(self), self.codebook_sizes)
 
     def fit(self, latents: Tensor) -> None:
         """Start from latents (batch, dim, frames) of a trained backbone; called before a warm-started training.
@@ -94,6 +95,11 @@ class Bottleneck(nn.Module, ABC):
         no published model has keeps its own names.
         """
         return dict(self.state_dict())
+
+
+def tokens_per_frame(kind: type[Bottleneck], codebook_sizes: Sequence[int]) -> int:
+    """`Bottleneck.tokens_per_frame` of what is known by its class and the sizes of its codebooks."""
+    return min(1, len(codebook_sizes)) if kind.is_product else len(codebook_sizes)
 
 
 class NullBottleneck(Bottleneck):

@@ -72,16 +72,25 @@ def styled(function: Callable[Parameters, Result]) -> Callable[Parameters, Resul
 
 
 def looks(systems: pd.DataFrame) -> dict[str, Look]:
-    """The look of each system: greys for anchors, colours for codecs, in the order of `systems` (system, kind)."""
+    """The look of each system: greys for anchors, colours for codecs, in the order of `systems` (system, kind).
+
+    With a column `family`, a colour is that of a family, whose members differ by marker and line.
+    """
     found = {}
     codecs = anchors = 0
+    named = systems["family"] if "family" in systems else systems["system"]
+    families = list(dict.fromkeys(named[systems["kind"] != "anchor"]))
+    of_system = dict(zip(systems["system"], named, strict=True))
     for position, (name, kind) in enumerate(zip(systems["system"], systems["kind"], strict=True)):
         if kind == "anchor":
             color = ANCHOR_COLORS[anchors % len(ANCHOR_COLORS)]
             anchors += 1
             look = Look(color, MARKERS[-(anchors % len(MARKERS))], LINES[position % len(LINES)], "")
         else:
-            color, marker = CODEC_COLORS[codecs % len(CODEC_COLORS)], MARKERS[codecs % len(MARKERS)]
+            color, marker = (
+                CODEC_COLORS[families.index(of_system[name]) % len(CODEC_COLORS)],
+                MARKERS[codecs % len(MARKERS)],
+            )
             look = Look(color, marker, LINES[codecs % len(LINES)], HATCHES[codecs % len(HATCHES)])
             codecs += 1
         found[name] = look

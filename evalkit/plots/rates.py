@@ -42,7 +42,7 @@ def plot_quality_against_rate(
 
     Filled markers stand at the bit rate (kbit/s; nominal, or measured where a coder has no codebooks) with the mean's
     95 % interval, hollow ones at the entropy-coded rate of the same system. A line joins one codec at several rates.
-    All are at their true places; of points that cover one another, the lower ones are larger. Anchors and systems without a bit rate are
+    All are at their true places; a point that others cover is larger. Anchors and systems without a bit rate are
     horizontal lines named on the right; those far outside the systems' range are named at the upper or lower edge with
     their value. Drawn are `metrics`, or all of `rated_metrics`.
 
@@ -100,7 +100,7 @@ def _draw_systems(axes: Axes, rows: pd.DataFrame, metric: str, system_looks: dic
     sizes = levels(places, REACH_POINTS)
     caps = levels(places * (1, 0), REACH_POINTS)
     if any(sizes):
-        axes.set_xlabel("bit rate (kbit/s); of points that cover one another, the lower ones are larger")
+        axes.set_xlabel("bit rate (kbit/s); covered points are larger")
     for _, several in rows[rows["codec"] != ""].sort_values("kbps").groupby("codec", sort=False):
         axes.plot(several["kbps"], several[metric], color="#999999", linewidth=1, zorder=1.5)
     for row, size, cap in zip(rows.to_dict("records"), sizes, caps, strict=True):

@@ -87,7 +87,7 @@ def _panel(
     heading = f"{style.heading} {style.arrow}".strip()
     places = np.array([(x(record["kbps"]), y(record[key])) for record in points]).reshape(-1, 2)
     sizes, caps = levels(places, REACH_PIXELS), levels(places * (1, 0), REACH_PIXELS)
-    axis = "bit rate (kbit/s)" + ("; of points that cover one another, the lower ones are larger" if any(sizes) else "")
+    axis = "bit rate (kbit/s)" + ("; points that others cover are larger" if any(sizes) else "")
     parts = [left_axis(y, LEFT, RIGHT, heading), bottom_axis(x, TOP, BOTTOM, axis)]
     parts += _references(references, near, y, style, systems)
     parts += _joins(points, x, y, key)

@@ -76,7 +76,8 @@ def configurations_chart(sweep: ReportedSweep) -> Chart | None:
         counts = found[f"{metric}_utterances"].fillna(0).astype(int)
         ends = {end: found[end] for end in (metric, f"{metric}_low", f"{metric}_high")}
         frame = frame.assign(**ends, **{f"{metric}_n_ok": counts, f"{metric}_n_total": counts})
-    of_series = system_looks(pd.DataFrame({"system": series.unique(), "kind": "codec"}))
+    families = pd.DataFrame({"system": series, "kind": "codec", "family": found["family"]})
+    of_series = system_looks(families.drop_duplicates("system"))
     entries = dict(zip(frame["system"], series, strict=True))
     return rates_chart(frame, {system: of_series[name] for system, name in entries.items()}, entries)
 

@@ -117,7 +117,8 @@ def _refuse_crowds(series: Sequence[RateSeries]) -> None:
 
 
 def _looks(series: Sequence[RateSeries]) -> dict[str, Look]:
-    return looks(pd.DataFrame({"system": [each.name for each in series], "kind": "codec"}))
+    rows = [(each.name, "codec", each.family) for each in series]
+    return looks(pd.DataFrame(rows, columns=["system", "kind", "family"]))
 
 
 def _present(summary: pd.DataFrame, series: Sequence[RateSeries]) -> list[str]:
