@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 
 from evalkit.escaping import shown
 
@@ -12,5 +13,6 @@ from evalkit.escaping import shown
 class Terminal(Console):
     """A console that shows what is hidden in names (marks of direction, control characters) instead of obeying it."""
 
-    def print(self, *objects: Any, **options: Any) -> None:
-        super().print(*(shown(each) if isinstance(each, str) else each for each in objects), **options)
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=shown(segment.text))

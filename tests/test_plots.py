@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.image import imread
+from matplotlib.text import Text
 
+from evalkit.plots import lettering
 from evalkit.plots.curves import plot_training_curves
 from evalkit.plots.differences import plot_differences
 from evalkit.plots.distributions import plot_distributions
@@ -209,6 +214,50 @@ def test_the_users_matplotlib_settings_do_not_matter(utterances: pd.DataFrame, s
     with mpl.rc_context({"font.size": 30, "axes.facecolor": "red", "svg.hashsalt": "other"}):
         (mine, _) = save(plot_quality_against_rate(summary), tmp_path / "mine", "figure")
     assert plain.read_bytes() == mine.read_bytes()
+
+
+def test_points_stand_at_their_true_rates(utterances: pd.DataFrame, systems: pd.DataFrame) -> None:
+    summary = summarize(utterances, systems)
+    figure = plot_quality_against_rate(summary, metrics=["pesq"])
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    for row in summary[summary["kbps"].notna()].to_dict("records"):
+        look = looks(systems)[row["system"]]
+        drawn = [
+            line.get_transform().transform(line.get_xydata())[0]
+            for line in axes.lines
+            if line.get_marker() == look.marker and line.get_markerfacecolor() == look.color
+        ]
+        np.testing.assert_allclose(drawn, [axes.transData.transform((row["kbps"], row["pesq"]))], atol=0.1)
+
+
+HOSTILE = {
+    "rhombic": "cost_$5_or_$\\6", "vq": "$\\frac{$", "rvq": "_leading", "fsq": "\u202eevil\x1b[31m",
+    "unquantized": "日本語\nहिन्दी\U0001f3a7",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("restricted", [False, True], ids=["installed fonts", "matplotlib's own font"])
+def test_names_are_drawn_as_text_without_a_warning(
+    restricted: bool, utterances: pd.DataFrame, systems: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    if restricted:
+        own = [font for font in lettering.fontManager.ttflist if font.name == lettering.BASE]
+        monkeypatch.setattr(lettering.fontManager, "ttflist", own)
+    lettering._family.cache_clear()
+    scores, rows = (frame.assign(system=frame["system"].replace(HOSTILE)) for frame in (utterances, systems))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = plot_quality_against_rate(summarize(scores, rows), "a $\\frac{$ title", ["pesq"])
+        save(figure, tmp_path, "names")
+    texts = " ".join(text.get_text() for text in figure.findobj(Text))
+    for name in ("cost_$5_or_$\\6", "$\\frac{$", "_leading", "\\u202eevil\\x1b[31m", "a $\\frac{$ title"):
+        assert name in texts
+    if restricted:
+        assert "\\u65e5\\u672c\\u8a9e\\n" in texts
+    assert not caplog.records
+    lettering._family.cache_clear()
 
 
 LONG = "rhombic-published-gradient-levels-9-9-7-7-7-7"

@@ -15,6 +15,7 @@ from evalkit.plots.cells import bounding_box, clipped_cells
 from evalkit.plots.curves import running_mean
 from evalkit.plots.figures import CODEC_COLORS, HATCHES, LINES, MARKERS, NothingToDraw, looks, spread
 from evalkit.plots.lattices import plot_tilings
+from evalkit.plots.rates import levels
 from evalkit.plots.usage import plot_usage_curves, plot_usage_map, tilings_of
 from q2d2.tilings import TILINGS, build_tiling
 from tests.synthetic_run import (
@@ -132,6 +133,23 @@ def test_systems_differ_in_grey_and_beyond_colour(systems: pd.DataFrame) -> None
     assert len(set(LINES)) == len(LINES)
     assert len(set(MARKERS)) == len(MARKERS)
     assert len(set(HATCHES)) == len(HATCHES)
+
+
+def test_families_differ_in_colour_and_twenty_series_in_their_look() -> None:
+    families = [f"family {number % 8}" for number in range(20)]
+    rows = pd.DataFrame({"system": [f"series {number}" for number in range(20)], "kind": "codec", "family": families})
+    found = looks(rows)
+    assert len(set(found.values())) == 20
+    colors = {
+        family: {found[name].color for name in rows.loc[rows["family"] == family, "system"]} for family in families
+    }
+    assert all(len(each) == 1 for each in colors.values())
+    assert len(set.union(*colors.values())) == 8
+
+
+def test_points_that_cover_one_another_are_at_different_levels() -> None:
+    places = np.array([(0.0, 0.0), (0.0, 0.0), (1.0, 1.0), (50.0, 0.0), (0.0, 50.0)])
+    assert levels(places, 5.0) == [0, 1, 2, 0, 0]
 
 
 def test_spread_separates_labels_and_keeps_their_order() -> None:

@@ -87,11 +87,9 @@ def looks(systems: pd.DataFrame) -> dict[str, Look]:
             anchors += 1
             look = Look(color, MARKERS[-(anchors % len(MARKERS))], LINES[position % len(LINES)], "")
         else:
-            color, marker = (
-                CODEC_COLORS[families.index(of_system[name]) % len(CODEC_COLORS)],
-                MARKERS[codecs % len(MARKERS)],
-            )
-            look = Look(color, marker, LINES[codecs % len(LINES)], HATCHES[codecs % len(HATCHES)])
+            color = CODEC_COLORS[families.index(of_system[name]) % len(CODEC_COLORS)]
+            marker, line = MARKERS[codecs % len(MARKERS)], LINES[codecs % len(LINES)]
+            look = Look(color, marker, line, HATCHES[codecs % len(HATCHES)])
             codecs += 1
         found[name] = look
     return found

@@ -20,7 +20,7 @@ from evalkit.sweeps.equal_rate import SAME_RATE, RateKind
 from evalkit.tables import metric_format
 
 # Beyond this, colours, markers and lines repeat in ways that a reader cannot tell apart.
-MAX_SERIES = 16
+MAX_SERIES = 20
 PANEL_INCHES = 4.4
 AXIS_LABELS = {"nominal": "bits per frame", "entropy": "entropy-coded bits per frame"}
 RATE_COLUMNS = {"nominal": "bits_per_frame", "entropy": "entropy_bits_per_frame"}

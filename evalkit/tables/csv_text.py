@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +26,10 @@ def csv_text(frame: pd.DataFrame, **options: Any) -> str:
         options: of `DataFrame.to_csv`, such as float_format.
     """
     guarded = _texts_of(frame, lambda text: f"'{text}" if _FORMULA.match(text) else text)
-    return str(guarded.to_csv(index=False, lineterminator="\n", **options))
+    text = str(guarded.to_csv(index=False, lineterminator="\n", **options))
+    if "\r" in text:  # to readers the end of a line, unless quoted, which it is not of itself
+        text = str(guarded.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC, **options))
+    return text
 
 
 def read_csv(path: Path) -> pd.DataFrame:

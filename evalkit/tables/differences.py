@@ -11,6 +11,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from evalkit.escaping import printable
 from evalkit.tables.cells import MARKS, MISSING, format_number, mark_legend, probability, signed
 from evalkit.tables.markup import (
     PACKAGES,
@@ -102,7 +103,7 @@ def render_differences(differences: pd.DataFrame, systems: pd.DataFrame, width: 
             found = "bold" if row["verdict"] else "dim"
             table.add_row(
                 Text(name if position == 0 else ""),
-                Text(str(row["system"]), style=found),
+                Text(printable(str(row["system"])), style=found),
                 Text(number, style=found),
                 Text(probability(row["p_holm"])),
                 Text(signed(row["effect_dz"], 2)),
