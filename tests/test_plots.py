@@ -221,7 +221,7 @@ def test_points_stand_at_their_true_rates(utterances: pd.DataFrame, systems: pd.
     figure = plot_quality_against_rate(summary, metrics=["pesq"])
     figure.draw_without_rendering()
     axes = figure.axes[0]
-    for row in summary[summary["kbps"].notna()].to_dict("records"):
+    for row in summary[(summary["kind"] == "codec") & summary["kbps"].notna()].to_dict("records"):
         look = looks(systems)[row["system"]]
         drawn = [
             line.get_transform().transform(line.get_xydata())[0]
