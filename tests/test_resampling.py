@@ -8,8 +8,11 @@ import torchaudio.functional as AF
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from baselines.codecs import CODECS, CodecError, build_codec
+from q2d2.codec import codec_config
 from q2d2.rates import USUAL_RATES, RateError, check_rate, check_rates
 from q2d2.resampling import resample_blocks, resampled_length
+from tests.small_whole_codec import Halved
 
 
 @settings(max_examples=60)
@@ -63,3 +66,14 @@ def test_rates_without_common_factor_are_refused_before_memory_is_full(rate: int
         check_rate(rate)
     with pytest.raises(RateError, match=rf"{rate} Hz to 16000 Hz: .* {weights}"):
         next(resample_blocks([torch.zeros(10)], rate, 16000))
+
+
+@pytest.mark.parametrize("rate", [2, 44_099])
+def test_codecs_have_plausible_rates(rate: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ours, whatever codec.json says, and those of other packages: before anything is resampled to their rate."""
+    with pytest.raises(RateError, match=f"a sampling rate of {rate} Hz"):
+        codec_config("tiny", sample_rate=rate)
+    monkeypatch.setitem(CODECS._entries, "halved", "tests.small_whole_codec:Halved")
+    monkeypatch.setattr(Halved, "sample_rate", rate)
+    with pytest.raises(CodecError, match=f"codec 'halved': a sampling rate of {rate} Hz"):
+        build_codec("halved")
