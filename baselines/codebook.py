@@ -19,7 +19,10 @@ from vector_quantize_pytorch.vector_quantize_pytorch import (
     sample_vectors_distributed,
 )
 
-from baselines.projected import require
+from q2d2.limits import MAX_CODEBOOK_VALUES, require_integer, require_number, require_size
+
+MAX_CODES, MAX_ITERATIONS = 2**24, 10_000
+TINY = 1e-12  # next to an end that is not included
 
 
 def is_distributed() -> bool:
@@ -53,13 +56,11 @@ class EmaCodebook(Codebook):
     def __init__(
         self, dim: int, codebook_size: int, decay: float, kmeans_iters: int, dead_code_fraction: float
     ) -> None:
-        require(
-            isinstance(codebook_size, int) and codebook_size >= 2,
-            f"codebook_size {codebook_size!r}: expected an integer >= 2",
-        )
-        require(0 < decay < 1, f"decay {decay}: expected a number in (0, 1)")
-        require(kmeans_iters >= 1, f"kmeans_iters {kmeans_iters}: expected at least 1")
-        require(0 <= dead_code_fraction < 1, f"dead_code_fraction {dead_code_fraction}: expected a number in [0, 1)")
+        require_integer("codebook_size", codebook_size, 2, MAX_CODES)
+        require_size("codes times channels of a codebook", [codebook_size, dim], MAX_CODEBOOK_VALUES)
+        require_number("decay", decay, TINY, 1 - TINY, "a number in (0, 1)")
+        require_integer("kmeans_iters", kmeans_iters, 1, MAX_ITERATIONS)
+        require_number("dead_code_fraction", dead_code_fraction, 0, 1 - TINY, "a number in [0, 1)")
         super().__init__(
             dim=dim,
             codebook_size=codebook_size,

@@ -9,6 +9,8 @@ import vector_quantize_pytorch as vqpt
 from torch import Tensor, nn
 
 from baselines.projected import ProjectedBottleneck, require
+from q2d2.errors import shown
+from q2d2.limits import require_list
 from q2d2.projection import fit_projections
 
 
@@ -33,9 +35,10 @@ class FSQ(ProjectedBottleneck):
     halves: Tensor
 
     def __init__(self, dim: int, levels: Sequence[int] = (8, 5, 5, 5)) -> None:
+        require_list("levels", levels)
         require(
             len(levels) >= 1 and all(isinstance(level, int) and 3 <= level <= 1000 for level in levels),
-            f"levels {list(levels)}: expected integers in 3..1000, at least one",
+            f"levels {shown(list(levels))}: expected integers in 3..1000, at least one",
         )
         super().__init__(dim, len(levels), project=True)
         self.rounding = vqpt.FSQ(

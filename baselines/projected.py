@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 from q2d2.borders import check_codes
 from q2d2.bottleneck import Bottleneck, BottleneckOutput
+from q2d2.limits import MAX_WIDTH, require_integer
+
+MAX_WEIGHT = 1e6  # of a commitment loss
 
 
 def require(condition: bool, message: str) -> None:
@@ -28,8 +31,8 @@ class ProjectedBottleneck(Bottleneck):
     """
 
     def __init__(self, dim: int, inner_dim: int, project: bool) -> None:
-        require(dim >= 1, f"dim {dim}: expected at least 1")
-        require(inner_dim >= 1, f"codebook_dim {inner_dim}: expected at least 1")
+        require_integer("dim", dim, 1, MAX_WIDTH)
+        require_integer("codebook_dim", inner_dim, 1, MAX_WIDTH)
         super().__init__(dim)
         self.project_in: nn.Module = nn.Linear(dim, inner_dim) if project else nn.Identity()
         self.project_out: nn.Module = nn.Linear(inner_dim, dim) if project else nn.Identity()

@@ -9,8 +9,17 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional
 
-from baselines.codebook import EmaCodebook, is_distributed
-from baselines.projected import ProjectedBottleneck, require
+from baselines.codebook import MAX_CODES, EmaCodebook, is_distributed
+from baselines.projected import MAX_WEIGHT, ProjectedBottleneck, require
+from q2d2.errors import shown
+from q2d2.limits import (
+    MAX_CHANNELS,
+    MAX_CODEBOOK_VALUES,
+    require_integer,
+    require_list,
+    require_number,
+    require_size,
+)
 
 DROPPED = -1  # the code of a quantizer that quantizer dropout left out
 
@@ -51,14 +60,22 @@ class RVQ(ProjectedBottleneck):
         dead_code_fraction: float = 0.1,
         commitment_weight: float = 1.0,
     ) -> None:
-        require(num_quantizers >= 1, f"num_quantizers {num_quantizers}: expected at least 1")
-        require(commitment_weight >= 0, f"commitment_weight {commitment_weight}: expected at least 0")
-        require(0 <= quantizer_dropout <= 1, f"quantizer_dropout {quantizer_dropout}: expected a probability")
-        sizes = (codebook_size,) * num_quantizers if isinstance(codebook_size, int) else tuple(codebook_size)
-        require(len(sizes) == num_quantizers, f"codebook_size {list(sizes)}: expected {num_quantizers} sizes")
+        require_integer("num_quantizers", num_quantizers, 1, MAX_CHANNELS)
+        require_number("commitment_weight", commitment_weight, 0, MAX_WEIGHT, f"a number in 0..{MAX_WEIGHT:g}")
+        dropout = float(quantizer_dropout) if isinstance(quantizer_dropout, bool) else quantizer_dropout
+        require_number("quantizer_dropout", dropout, 0, 1, "a probability")
+        if isinstance(codebook_size, int):
+            sizes = (codebook_size,) * num_quantizers
+        else:
+            require_list("codebook_size", codebook_size)
+            sizes = tuple(codebook_size)
+        require(len(sizes) == num_quantizers, f"codebook_size {shown(list(sizes))}: expected {num_quantizers} sizes")
+        for size in sizes:
+            require_integer("codebook_size", size, 2, MAX_CODES)
         inner_dim = dim if codebook_dim is None else codebook_dim
         super().__init__(dim, inner_dim, project=codebook_dim is not None)
-        self.quantizer_dropout = float(quantizer_dropout)
+        require_size("codes times channels of all codebooks", [sum(sizes), inner_dim], MAX_CODEBOOK_VALUES)
+        self.quantizer_dropout = float(dropout)
         self.commitment_weight = commitment_weight
         self.codebooks = nn.ModuleList(
             EmaCodebook(inner_dim, size, decay, kmeans_iters, dead_code_fraction) for size in sizes

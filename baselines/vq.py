@@ -6,7 +6,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from baselines.codebook import EmaCodebook
-from baselines.projected import ProjectedBottleneck, require
+from baselines.projected import MAX_WEIGHT, ProjectedBottleneck
+from q2d2.limits import require_number
 
 
 class VQ(ProjectedBottleneck):
@@ -39,7 +40,7 @@ class VQ(ProjectedBottleneck):
         dead_code_fraction: float = 0.1,
         commitment_weight: float = 1.0,
     ) -> None:
-        require(commitment_weight >= 0, f"commitment_weight {commitment_weight}: expected at least 0")
+        require_number("commitment_weight", commitment_weight, 0, MAX_WEIGHT, f"a number in 0..{MAX_WEIGHT:g}")
         inner_dim = dim if codebook_dim is None else codebook_dim
         super().__init__(dim, inner_dim, project=codebook_dim is not None)
         self.commitment_weight = commitment_weight

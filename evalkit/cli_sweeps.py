@@ -181,8 +181,9 @@ def list_() -> None:
 def load(file: str, set_: Sequence[str] | None, seeds: str | None) -> Sweep:
     """A sweep with the keys and seeds of the command line over its own."""
     from evalkit.experiment import parse_override
+    from evalkit.schema import validated
     from evalkit.sweeps.errors import SweepError
-    from evalkit.sweeps.schema import load_sweep
+    from evalkit.sweeps.schema import Sweep, load_sweep
 
     try:
         chosen = None if seeds is None else tuple(int(seed) for seed in seeds.split(","))
@@ -190,7 +191,7 @@ def load(file: str, set_: Sequence[str] | None, seeds: str | None) -> Sweep:
         raise SweepError(f"--seeds {seeds}: expected integers with commas between, such as 0,1,2") from error
     sweep = load_sweep(file, chosen)
     given = {override.key: override.value for override in map(parse_override, set_ or [])}
-    return sweep.model_copy(update={"set": {**sweep.set, **given}})
+    return validated(Sweep, sweep.model_dump(by_alias=True) | {"set": {**sweep.set, **given}}, f"sweep {file}", SweepError)
 
 
 def run_sweep(

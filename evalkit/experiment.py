@@ -6,18 +6,18 @@ from collections.abc import Container, Sequence
 from importlib.resources import files
 from itertools import chain, count
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from evalkit.papers import paper_names, read_paper
+from evalkit.schema import FILE_NAME, MAX_COUNT, MAX_NAME, Strict, validated
 from evalkit.yaml_sources import YamlSources
-from q2d2.errors import UserError, did_you_mean
+from q2d2.errors import UserError, did_you_mean, shown
+from q2d2.plain_values import BARE_NULL, NotPlain, parse_yaml
 from q2d2.training.config import TrainConfig, recipe_values
 
 KNOWN_ANSWERS = ("ground-truth", "mulaw-8bit", "noise-10db")
-BARE_NULL = 'null without quotes means "nothing" in YAML: the bottleneck without codes is called unquantized'
 
 
 class ExperimentError(UserError, ValueError):
@@ -27,11 +27,7 @@ class ExperimentError(UserError, ValueError):
 SOURCES = YamlSources("experiment", files("evalkit") / "experiments", ExperimentError)
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class CorpusRef(_Strict):
+class CorpusRef(Strict):
     """One part of a dataset.
 
     Attributes:
@@ -44,24 +40,24 @@ class CorpusRef(_Strict):
     name: str
     part: str | None = None
     root: Path | None = None
-    limit: int | None = Field(default=None, ge=1)
+    limit: int | None = Field(default=None, ge=1, le=MAX_COUNT)
 
 
-class DataSection(_Strict):
+class DataSection(Strict):
     """Corpora to train on (needed only where a system is trained) and the one to test on."""
 
     train: list[CorpusRef] = []
     test: CorpusRef
 
 
-class BackboneSection(_Strict):
+class BackboneSection(Strict):
     """A named size of the backbone and changes to it: {size: wavtokenizer, changes: {ratios: [6, 5, 5, 3]}}."""
 
     size: str = "wavtokenizer"
     changes: dict[str, Any] = {}
 
 
-class FolderSection(_Strict):
+class FolderSection(Strict):
     """Decoded audio of a codec, paired by file name.
 
     Attributes:
@@ -74,7 +70,7 @@ class FolderSection(_Strict):
     references: Path | None = None
 
 
-class SystemSpec(_Strict):
+class SystemSpec(Strict):
     """A system: exactly one of the first four.
 
     Attributes:
@@ -111,14 +107,14 @@ class SystemSpec(_Strict):
             raise ValueError("codec needs a name, for instance {name: encodec, num_quantizers: 8}")
 
 
-class SpeedSection(_Strict):
+class SpeedSection(Strict):
     """How the real-time factor is measured: median of `repeats` on one clip of `seconds`, batch 1."""
 
-    seconds: float = Field(default=5.0, gt=0)
-    repeats: int = Field(default=5, ge=1)
+    seconds: float = Field(default=5.0, gt=0, le=600)
+    repeats: int = Field(default=5, ge=1, le=10_000)
 
 
-class Experiment(_Strict):
+class Experiment(Strict):
     """Everything a run needs; saved resolved in run.json.
 
     Attributes:
@@ -136,7 +132,7 @@ class Experiment(_Strict):
         examples: number of utterances whose audio is kept and whose first one is drawn as spectrograms.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(pattern=FILE_NAME, max_length=MAX_NAME)
     title: str = ""
     notes: list[str] = []
     backbone: BackboneSection = BackboneSection()
@@ -150,21 +146,16 @@ class Experiment(_Strict):
     paper: str | None = None
     weights_root: Path | None = None
     speed: SpeedSection = SpeedSection()
-    examples: int = Field(default=2, ge=0)
-
-    @field_validator("systems", mode="before")
-    @classmethod
-    def _null_is_quoted(cls, systems: Any) -> Any:
-        if isinstance(systems, dict) and None in systems:
-            raise ValueError(BARE_NULL)
-        return systems
+    examples: int = Field(default=2, ge=0, le=MAX_COUNT)
 
     @field_validator("systems")
     @classmethod
     def _names_are_file_names(cls, systems: dict[str, SystemSpec]) -> dict[str, SystemSpec]:
         for name in systems:
             if not name or not all(c.isascii() and (c.isalnum() or c in "._-") for c in name) or name[0] in ".-":
-                raise ValueError(f"system name {name!r}: use letters, digits, '.', '_' and '-'")
+                raise ValueError(f"system name {shown(name)}: use letters, digits, '.', '_' and '-'")
+            if len(name) > MAX_NAME:
+                raise ValueError(f"system name {shown(name)}: {len(name):,} characters, expected at most {MAX_NAME}")
             if name in KNOWN_ANSWERS:
                 raise ValueError(f"system name {name!r} is taken by a known-answer system, which every run adds")
         return systems
@@ -186,7 +177,7 @@ class Experiment(_Strict):
         known = [*KNOWN_ANSWERS, *self.systems]
         if self.baseline is not None and self.baseline not in known:
             raise ValueError(
-                f"baseline {self.baseline!r} is no system of this experiment: {', '.join(known)}. "
+                f"baseline {shown(self.baseline)} is no system of this experiment: {', '.join(known)}. "
                 "Name another one, or none: --set baseline=null"
             )
         return self
@@ -203,7 +194,7 @@ class Experiment(_Strict):
             if published not in known:
                 hint = did_you_mean(published, known)
                 raise ValueError(
-                    f"systems.{name}.published: {self.paper} has no {published!r}.{hint} It has: {', '.join(known)}."
+                    f"systems.{name}.published: {self.paper} has no {shown(published)}.{hint} It has: {', '.join(known)}."
                 )
         return self
 
@@ -247,10 +238,7 @@ def build_experiment(values: dict[str, Any], assignments: Sequence[Assignment], 
         if isinstance(train := values.get("train") or {}, dict) and assignment.key.startswith("train.losses."):
             values["train"] = _over_recipe(where, train)
         assign(values, assignment)
-    try:
-        return Experiment.model_validate(values)
-    except ValidationError as error:
-        raise ExperimentError(f"{where}: " + "; ".join(map(_describe, error.errors()))) from error
+    return validated(Experiment, values, where, ExperimentError)
 
 
 def with_decoded(experiment: Experiment, given: str) -> Experiment:
@@ -319,15 +307,17 @@ def parse_override(override: str) -> Assignment:
     """Of "train.steps=200", the value in YAML.
 
     Raises:
-        ExperimentError: it is not such a text.
+        ExperimentError: it is not such a text, or its value not YAML.
     """
     key, separator, text = override.partition("=")
+    given = f"--set {shown(override)}"
     if not separator or not all(key.split(".")):
-        raise ExperimentError(f"--set {override!r}: expected key=value, for instance train.steps=200")
+        raise ExperimentError(f"{given}: expected key=value, for instance train.steps=200")
     try:
-        return Assignment(key, yaml.safe_load(text), f"--set {override!r}")
-    except yaml.YAMLError as error:
-        raise ExperimentError(f"--set {override!r}: the value is not valid YAML") from error
+        value = parse_yaml(text)
+    except NotPlain as error:
+        raise ExperimentError(f"{given}: the value {error}") from error
+    return Assignment(key, value, given)
 
 
 def assign(values: dict[str, Any], assignment: Assignment) -> None:
@@ -344,7 +334,7 @@ def assign(values: dict[str, Any], assignment: Assignment) -> None:
             target[place] = {}
         target = target[place]
         if not isinstance(target, dict | list):
-            raise ExperimentError(f"{assignment.given}: {parent!r} holds a single value, not keys")
+            raise ExperimentError(f"{assignment.given}: {shown(parent)} holds a single value, not keys")
     target[_place(target, last, assignment)] = assignment.value
 
 
@@ -352,28 +342,8 @@ def _place(target: dict[str, Any] | list[Any], part: str, assignment: Assignment
     """`part` of a dotted key as a key of a mapping, or as the number of a list's entry, counted from 0."""
     if isinstance(target, dict):
         return part
-    if not part.isdecimal() or int(part) >= len(target):
-        raise ExperimentError(f"{assignment.given}: {part!r} is no entry of a list of {len(target)}, counted from 0")
+    if not part.isdecimal() or len(part) > 9 or int(part) >= len(target):
+        raise ExperimentError(
+            f"{assignment.given}: {shown(part)} is no entry of a list of {len(target)}, counted from 0"
+        )
     return int(part)
-
-
-def _describe(error: Any) -> str:
-    """One of pydantic's errors as a clause: the key, what is wrong with it, and what was given."""
-    key = ".".join(str(part) for part in error["loc"])
-    if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        known = _known_keys(error["loc"][:-1])
-        return f"{key} is not a known key.{did_you_mean(str(error['loc'][-1]), known)} Known: {', '.join(known)}."
-    message = error["msg"].removeprefix("Value error, ")
-    if message.startswith(f"{key}."):
-        return message
-    given = "" if error["type"] in ("missing", "value_error") else f" (given: {error['input']!r})"
-    return f"{key}: {message}{given}" if key else f"{message}{given}"
-
-
-def _known_keys(parents: Sequence[str | int]) -> list[str]:
-    """The keys that an experiment may have below `parents`."""
-    kind: Any = Experiment
-    for parent in parents:
-        inner = get_args(kind)  # of dict[str, SystemSpec] and list[CorpusRef]
-        kind = inner[-1] if inner else kind.model_fields[parent].annotation
-    return list(kind.model_fields if issubclass(kind, BaseModel) else kind.__dataclass_fields__)

@@ -7,9 +7,8 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from q2d2.errors import UserError, did_you_mean
+from q2d2.errors import UserError, did_you_mean, shown
+from q2d2.plain_values import NotPlain, parse_yaml, read_yaml
 
 
 @dataclass(frozen=True)
@@ -42,25 +41,22 @@ class YamlSources:
         Raises:
             UserError: `error`: not found, not text, or not YAML with keys.
         """
-        path = Path(source)
         try:
-            if path.suffix in (".yaml", ".yml") or path.is_file():
-                text = path.read_text(encoding="utf-8")
+            path = Path(source)
+            if path.suffix in (".yaml", ".yml") or (path.exists() and not path.is_dir()):
+                values = read_yaml(path)
             elif source in self.names():
-                text = (self.folder / f"{source}.yaml").read_text(encoding="utf-8")
+                values = parse_yaml((self.folder / f"{source}.yaml").read_text(encoding="utf-8"))
             else:
                 known = self.names()
                 raise self.error(
-                    f"no {self.kind} {source!r}.{did_you_mean(source, known)} Built in: {', '.join(known)}; "
+                    f"no {self.kind} {shown(source)}.{did_you_mean(source, known)} Built in: {', '.join(known)}; "
                     "or give the path of a YAML file."
                 )
-            values = yaml.safe_load(text)
         except OSError as error:
             raise self.error(f"{self.kind} file {source} cannot be read: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise self.error(f"{self.kind} file {source} is not text in UTF-8") from error
-        except yaml.YAMLError as error:
-            raise self.error(f"{self.kind} {source} is not valid YAML: {' '.join(str(error).split())}") from error
+        except NotPlain as error:
+            raise self.error(f"{self.kind} file {source} {error}") from error
         if not isinstance(values, dict):
             raise self.error(f"{self.kind} {source}: expected keys and values, found {type(values).__name__}")
         return values

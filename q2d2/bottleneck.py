@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from q2d2.errors import shown
 from q2d2.registry import Registry
 
 # Baselines and other packages' bottlenecks join through the entry-point group (see pyproject.toml).
@@ -128,10 +129,13 @@ def build_bottleneck(name: str, dim: int, **options: Any) -> Bottleneck:
         UnknownName: no such bottleneck.
         ValueError: an option is unknown or out of range.
     """
+    if not isinstance(name, str):
+        raise ValueError(f"bottleneck {shown(name)}: expected the name of one")
     cls = BOTTLENECKS.resolve(name)
     try:
         bottleneck: Bottleneck = cls(dim, **options)
-    except TypeError as error:
+    except (TypeError, AttributeError, LookupError, ArithmeticError, RuntimeError) as error:
+        # What a constructor stumbles over that did not check its options; ours do.
         known = [option for option in inspect.signature(cls).parameters if option != "dim"]
         raise ValueError(f"bottleneck {name!r}: {error}. Its options: {', '.join(known) or 'none'}.") from error
     bottleneck.spec = {"name": name, **options}

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from q2d2.lattices import Lattice
+from q2d2.limits import require_list
 from q2d2.snapping import Gradient, SnappingBottleneck
 
 
@@ -31,6 +32,7 @@ class LatticeQuantizer(SnappingBottleneck):
     def __init__(
         self, dim: int, lattice: str = "d4", levels: Sequence[int] = (7, 7), gradient: Gradient = "unit"
     ) -> None:
+        require_list("levels", levels)
         if len(levels) < 1:
             raise ValueError("levels []: expected one integer a group of channels, at least one group")
         lattices = tuple(Lattice(lattice, level) for level in levels)

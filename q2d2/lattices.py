@@ -28,7 +28,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from q2d2.errors import did_you_mean
+from q2d2.errors import did_you_mean, shown
 from q2d2.registry import UnknownName
 
 # Half-integers up to this size, and sums of eight, are exact in float32.
@@ -147,11 +147,12 @@ class Lattice:
     """
 
     def __init__(self, name: str, levels: int) -> None:
-        if name not in LATTICES:
-            raise UnknownName(f"unknown lattice {name!r}.{did_you_mean(name, LATTICES)} Known: {', '.join(LATTICES)}.")
+        if not isinstance(name, str) or name not in LATTICES:
+            hint = did_you_mean(str(name), LATTICES)
+            raise UnknownName(f"unknown lattice {shown(name)}.{hint} Known: {', '.join(LATTICES)}.")
         self.channels, least, cut = LATTICES[name]
         if not issubclass(type(levels), numbers.Integral) or not least <= levels <= MAX_LEVELS:  # NumPy's integers too
-            raise ValueError(f"levels of lattice {name} are integers in {least}..{MAX_LEVELS}, got {levels!r}")
+            raise ValueError(f"levels of lattice {name} are integers in {least}..{MAX_LEVELS}, got {shown(levels)}")
         self.name, self.levels = name, int(levels)
         self.boxes = cut(self.levels)
         if max(math.prod(box.counts) for box in self.boxes) > 2**63:

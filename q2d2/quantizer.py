@@ -9,8 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from q2d2.errors import shown
+from q2d2.limits import MAX_POINTS, require_list
 from q2d2.snapping import SPAN_MARGIN, Gradient, SnappingBottleneck
-from q2d2.tilings import Tiling, build_tiling
+from q2d2.tilings import Tiling, build_tiling, check_levels
 
 __all__ = ["Q2D2", "SPAN_MARGIN", "Gradient"]
 
@@ -40,10 +42,16 @@ class Q2D2(SnappingBottleneck):
         levels: Sequence[int] = (9, 9, 7, 7, 7, 7),
         gradient: Gradient = "unit",
     ) -> None:
+        require_list("levels", levels)
         if len(levels) < 2 or len(levels) % 2:
-            raise ValueError(f"levels {list(levels)}: Q2D2 pairs channels, so it needs an even number of levels")
+            raise ValueError(f"levels {shown(list(levels))}: Q2D2 pairs channels, so it needs an even number of levels")
+        pairs = [check_levels(lx, ly) for lx, ly in zip(levels[::2], levels[1::2], strict=True)]
+        if (total := 2 * sum(lx * ly for lx, ly in pairs)) > MAX_POINTS:
+            raise ValueError(
+                f"levels {shown(list(levels))}: grids of up to {total:,} points together, expected at most {MAX_POINTS:,}"
+            )
         # Before the frame, so that a bad level is named rather than computed with.
-        tilings = [build_tiling(tiling, lx, ly) for lx, ly in zip(levels[::2], levels[1::2], strict=True)]
+        tilings = [build_tiling(tiling, lx, ly) for lx, ly in pairs]
         super().__init__(dim, levels, gradient)
         self.levels = tuple(levels)
         self.tilings = nn.ModuleList(tilings)

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from q2d2.errors import UserError, did_you_mean
+from q2d2.errors import UserError, did_you_mean, shown
 
 
 class UnknownName(UserError, ValueError):
@@ -70,7 +70,7 @@ class Registry:
         targets, name = self._targets(), self.current(name)
         if name not in targets:
             hint = did_you_mean(name, targets)
-            raise UnknownName(f"unknown {self.kind} {name!r}.{hint} Known: {', '.join(self.names())}.")
+            raise UnknownName(f"unknown {self.kind} {shown(name)}.{hint} Known: {', '.join(self.names())}.")
         return targets[name]
 
     def resolve(self, name: str) -> Any:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from q2d2.borders import check_codes
 from q2d2.bottleneck import Bottleneck, BottleneckOutput
+from q2d2.errors import shown
 from q2d2.projection import fit_projections
 
 Gradient = Literal["unit", "published"]
@@ -54,8 +55,8 @@ class SnappingBottleneck(Bottleneck):
 
     def __init__(self, dim: int, channel_levels: Sequence[int], gradient: Gradient) -> None:
         super().__init__(dim)
-        if gradient not in get_args(Gradient):
-            raise ValueError(f"gradient {gradient!r}: expected one of {', '.join(get_args(Gradient))}")
+        if gradient not in list(get_args(Gradient)):
+            raise ValueError(f"gradient {shown(gradient)}: expected one of {', '.join(get_args(Gradient))}")
         self.gradient = gradient
         self._channel_levels = tuple(channel_levels)
         self.project_in = nn.Linear(dim, len(channel_levels))

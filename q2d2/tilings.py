@@ -24,7 +24,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from q2d2.errors import did_you_mean
+from q2d2.errors import did_you_mean, shown
 from q2d2.registry import UnknownName
 
 # Indices are formed in float32 before they become integers, and steps of 1/4 must stay exact there.
@@ -54,7 +54,7 @@ class Tiling(nn.Module, ABC):
 
     def __init__(self, lx: int, ly: int) -> None:
         super().__init__()
-        self.levels = _check_levels(lx, ly)
+        self.levels = check_levels(lx, ly)
         self.register_buffer("points", self._place(None), persistent=False)
 
     @property
@@ -114,8 +114,8 @@ class Tiling(nn.Module, ABC):
             points[:, axis].copy_(scaled.to(self.points.dtype))
 
     @abstractmethod
-    def _lattice(self) -> list[tuple[float, float]]:
-        """All points in the order of their codes, in units of the pitch; multiples of 1/4."""
+    def _lattice(self) -> Tensor:
+        """All points (num_points, 2) in the order of their codes, in units of the pitch; multiples of 1/4."""
 
     @abstractmethod
     def _snap(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -126,7 +126,8 @@ class Tiling(nn.Module, ABC):
         return 1.0, 1.0
 
     def _place(self, device: torch.device | None) -> Tensor:
-        lattice = torch.tensor(self._lattice(), dtype=torch.float32, device=device)
+        lattice = self._lattice()
+        lattice = lattice.to(lattice.device if device is None else device)
         return lattice * torch.tensor(self._pitch(), dtype=torch.float32, device=device)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
@@ -142,8 +143,8 @@ class Rectangular(Tiling):
 
     name = "rectangular"
 
-    def _lattice(self) -> list[tuple[float, float]]:
-        return [(x, y) for x in _centred(self.levels[0]) for y in _centred(self.levels[1])]
+    def _lattice(self) -> Tensor:
+        return torch.cartesian_prod(*map(_centred, self.levels))
 
     def _snap(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         (lx, ly), (half_x, half_y) = self.levels, self.half_span
@@ -160,9 +161,9 @@ class Rhombic(Tiling):
 
     name = "rhombic"
 
-    def _lattice(self) -> list[tuple[float, float]]:
+    def _lattice(self) -> Tensor:
         lx, ly = self.levels
-        return [(x, y) for less in (0, 1) for x in _centred(lx - less) for y in _centred(ly - less)]
+        return torch.cat([torch.cartesian_prod(_centred(lx - less), _centred(ly - less)) for less in (0, 1)])
 
     def _snap(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         (lx, ly), (half_x, half_y) = self.levels, self.half_span
@@ -201,9 +202,10 @@ class Hexagonal(Tiling):
         """Shift of each row in columns, with period 2 or 4 along the rows."""
         return [0.25 if row % 2 == 0 else -0.25 for row in range(self.levels[1])]
 
-    def _lattice(self) -> list[tuple[float, float]]:
+    def _lattice(self) -> Tensor:
         lx, ly = self.levels
-        return [(x + shift, y) for shift, y in zip(self._shifts(), _centred(ly), strict=True) for x in _centred(lx)]
+        columns = _centred(lx) + torch.tensor(self._shifts())[:, None]
+        return torch.stack([columns, _centred(ly)[:, None].expand(ly, lx)], dim=-1).flatten(0, 1)
 
     def _snap(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         lx, (half_x, half_y), (pitch_x, pitch_y) = self.levels[0], self.half_span, self._pitch()
@@ -261,22 +263,27 @@ def build_tiling(name: str, lx: int, ly: int) -> Tiling:
         UnknownName: no such tiling; the message suggests a close name.
         ValueError: a level is out of range, see `Tiling`.
     """
-    if name not in TILINGS:
-        raise UnknownName(f"unknown tiling {name!r}.{did_you_mean(name, TILINGS)} Known: {', '.join(TILINGS)}.")
+    if not isinstance(name, str) or name not in TILINGS:
+        raise UnknownName(f"unknown tiling {shown(name)}.{did_you_mean(str(name), TILINGS)} Known: {', '.join(TILINGS)}.")
     return TILINGS[name](lx, ly)
 
 
-def _check_levels(lx: int, ly: int) -> tuple[int, int]:
+def check_levels(lx: int, ly: int) -> tuple[int, int]:
+    """The levels of a tiling as Python's integers.
+
+    Raises:
+        ValueError: see `Tiling`.
+    """
     for level in (lx, ly):
         if not issubclass(type(level), numbers.Integral) or level < 2:  # NumPy's integers too
-            raise ValueError(f"levels of a tiling are integers of at least 2, got {level!r}")
+            raise ValueError(f"levels of a tiling are integers of at least 2, got {shown(level)}")
     if lx * ly > MAX_GRID:
-        raise ValueError(f"levels {lx} x {ly} exceed {MAX_GRID} grid points")
+        raise ValueError(f"levels {shown(lx)} x {shown(ly)} exceed {MAX_GRID} grid points")
     return int(lx), int(ly)
 
 
-def _centred(count: int) -> list[float]:
-    return [i - (count - 1) / 2 for i in range(count)]
+def _centred(count: int) -> Tensor:
+    return torch.arange(count, dtype=torch.float32) - (count - 1) / 2
 
 
 def _round_to_grid(values: Tensor, count: int) -> Tensor:

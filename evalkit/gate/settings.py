@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from importlib.resources import files
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from evalkit.metrics import METRICS
+from evalkit.schema import MAX_COUNT, Strict, validated
 from evalkit.yaml_sources import YamlSources
-from q2d2.errors import UserError, did_you_mean
+from q2d2.errors import UserError, did_you_mean, printable, shown
 
 # Numbers of a whole system that `limits` may name: columns of systems.parquet.
 QUANTITIES = (
@@ -28,21 +29,11 @@ class GateError(UserError, ValueError):
 SOURCES = YamlSources("gate", files("evalkit") / "gate", GateError)
 
 
-def _no_truth(value: Any) -> Any:
-    if isinstance(value, bool):  # else true would be 1
-        raise ValueError("expected a number")
-    return value
+Number = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 
 
-Number = Annotated[float, BeforeValidator(_no_truth), Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, BeforeValidator(_no_truth), Field(ge=0)]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ExactRule(_Strict):
+class ExactRule(Strict):
     """Scores that may not move at all.
 
     Attributes:
@@ -58,7 +49,7 @@ class ExactRule(_Strict):
     mean_tolerance: Number | None = None
 
 
-class Limit(_Strict):
+class Limit(Strict):
     """How far a number of a whole system may move, in its own unit; None for any distance."""
 
     max_increase: Number | None = None
@@ -71,7 +62,7 @@ class Limit(_Strict):
         return self
 
 
-class SpeedRule(_Strict):
+class SpeedRule(Strict):
     """Real-time factor of the candidate over the baseline's: beyond `warn` it is told, beyond `fail` a regression."""
 
     warn: Number = Field(gt=1)
@@ -84,7 +75,7 @@ class SpeedRule(_Strict):
         return self
 
 
-class Gate(_Strict):
+class Gate(Strict):
     """Everything the gate decides by; defaults are in default.yaml, where each key is explained."""
 
     alpha: Annotated[float, Field(gt=0, lt=0.5)]
@@ -110,7 +101,7 @@ class Gate(_Strict):
     def _limits_are_known(cls, limits: dict[str, Limit]) -> dict[str, Limit]:
         for name in limits:
             if name not in QUANTITIES:
-                raise ValueError(f"{name} is no number of a system.{did_you_mean(name, QUANTITIES)} {_known()}")
+                raise ValueError(f"{printable(name)} is no number of a system.{did_you_mean(name, QUANTITIES)} {_known()}")
         return limits
 
     @model_validator(mode="after")
@@ -138,7 +129,7 @@ class Gate(_Strict):
         for name in self.named_metrics():
             if name not in known:
                 raise GateError(
-                    f"the gate names {name!r}, which is no metric, neither registered nor in the runs."
+                    f"the gate names {shown(name)}, which is no metric, neither registered nor in the runs."
                     f"{did_you_mean(name, known)}"
                 )
 
@@ -159,23 +150,7 @@ def load_gate(source: str | None = None) -> Gate:
         own = SOURCES.read(source)
         merged = {key: values[key] | own[key] for key in MERGED if isinstance(own.get(key), dict)}
         values |= own | merged
-    try:
-        return Gate.model_validate(values)
-    except ValidationError as error:
-        raise GateError(f"{where}: " + "; ".join(map(_describe, error.errors()))) from error
-
-
-def _describe(error: Any) -> str:
-    """One of pydantic's errors as a clause: the key, what is wrong with it, and what was given."""
-    key = ".".join(map(str, error["loc"]))
-    if error["type"] == "extra_forbidden":
-        sections: dict[str, type[BaseModel]] = {"exact": ExactRule, "limits": Limit, "speed": SpeedRule}
-        section = sections[str(error["loc"][0])] if len(error["loc"]) > 1 else Gate
-        known = list(section.model_fields)
-        return f"{key} is not a known key.{did_you_mean(str(error['loc'][-1]), known)} Known: {', '.join(known)}"
-    message = error["msg"].removeprefix("Value error, ")
-    given = "" if error["type"] in ("missing", "value_error") else f" (given: {error['input']!r})"
-    return f"{key}: {message}{given}" if key else f"{message}{given}"
+    return validated(Gate, values, where, GateError)
 
 
 def _known() -> str:

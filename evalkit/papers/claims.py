@@ -6,10 +6,11 @@ from collections.abc import Collection
 from importlib.resources import files
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from evalkit.schema import Strict, validated
 from evalkit.yaml_sources import YamlSources
-from q2d2.errors import UserError, did_you_mean
+from q2d2.errors import UserError, did_you_mean, shown
 
 # What a trial is measured by, beside metrics: column of trials.parquet -> its name in text.
 QUANTITIES = {"utilization": "utilization", "normalized_entropy": "normalized entropy"}
@@ -22,11 +23,7 @@ class ClaimsError(UserError, ValueError):
 SOURCES = YamlSources("claims", files("evalkit") / "papers", ClaimsError, "-claims.yaml")
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Levels(_Strict):
+class Levels(Strict):
     """All levels of a configuration lie within these, ends included.
 
     Attributes:
@@ -45,7 +42,7 @@ class Levels(_Strict):
         return self
 
 
-class Selector(_Strict):
+class Selector(Strict):
     """Which configurations: those for which all that is given holds.
 
     Attributes:
@@ -70,7 +67,7 @@ class Selector(_Strict):
         if info.field_name == "family":  # those of q2d2 and lattice are their tilings and lattices
             known = list(dict.fromkeys([*FAMILIES, *(each for each in known if each not in ("q2d2", "lattice"))]))
         if name is not None and name not in known:
-            raise ValueError(f"no {info.field_name} {name!r}.{did_you_mean(name, known)} Known: {', '.join(known)}")
+            raise ValueError(f"no {info.field_name} {shown(name)}.{did_you_mean(name, known)} Known: {', '.join(known)}")
         return name
 
     @model_validator(mode="after")
@@ -102,7 +99,7 @@ class Selector(_Strict):
         return " ".join(parts)
 
 
-class Better(_Strict):
+class Better(Strict):
     """Quality of some configurations is better than that of others at equal rate.
 
     Attributes:
@@ -122,7 +119,7 @@ class Better(_Strict):
     metrics: list[str] | None = None
 
 
-class AtLeast(_Strict):
+class AtLeast(Strict):
     """A measured quantity of every selected configuration, mean over seeds, is at least `threshold`.
 
     Attributes:
@@ -137,7 +134,7 @@ class AtLeast(_Strict):
     of: Selector
 
 
-class Claim(_Strict):
+class Claim(Strict):
     """One claim.
 
     Attributes:
@@ -155,7 +152,7 @@ class Claim(_Strict):
     comparisons: list[Annotated[Better | AtLeast, Field(discriminator="kind")]] = Field(min_length=1)
 
 
-class Claims(_Strict):
+class Claims(Strict):
     """The claims of a paper.
 
     Attributes:
@@ -203,28 +200,4 @@ def load_claims(source: str) -> Claims:
     Raises:
         ClaimsError: not found, not YAML, an unknown key or name, or a value out of range.
     """
-    values = SOURCES.read(source)
-    try:
-        return Claims.model_validate(values)
-    except ValidationError as error:
-        raise ClaimsError(f"claims {source}: " + "; ".join(_describe(each) for each in error.errors())) from error
-
-
-def _describe(error: Any) -> str:
-    key = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
-        return f"{key} is not a known key.{did_you_mean(str(error['loc'][-1]), _known_keys(error['loc'][:-1]))}"
-    message = error["msg"].removeprefix("Value error, ")
-    given = "" if error["type"] in ("missing", "value_error") else f" (given: {error['input']!r})"
-    return f"{key}: {message}{given}" if key else message
-
-
-def _known_keys(where: tuple[Any, ...]) -> list[str]:
-    """Keys of the part of a file that `where` leads to."""
-    models: dict[Any, type[BaseModel]] = {
-        "levels": Levels, "of": Selector, "at_least": AtLeast, "claims": Claim,
-    }  # fmt: skip
-    last = next((part for part in reversed(where) if not isinstance(part, int)), None)
-    if last in ("better", "worse"):  # the kind and a side are both called better
-        return list((Selector if where[-2:-1] and isinstance(where[-2], str) else Better).model_fields)
-    return list(models.get(last, Claims).model_fields)
+    return validated(Claims, SOURCES.read(source), f"claims {source}", ClaimsError)

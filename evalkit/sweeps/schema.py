@@ -9,13 +9,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
 from evalkit.experiment import built_in_experiments
+from evalkit.schema import FILE_NAME, MAX_NAME, Strict, validated
 from evalkit.sweeps.errors import SweepError
 from evalkit.sweeps.families import FAMILIES
 from evalkit.yaml_sources import YamlSources
-from q2d2.errors import did_you_mean
+from q2d2.errors import did_you_mean, shown
 
 # What a constraint may name, and what it is.
 QUANTITIES = {"bits_per_frame": "nominal bits of a frame", "bitrate": "nominal bit/s"}
@@ -25,11 +26,7 @@ COMPARISONS = {"<=": lambda a, b: a <= b, ">=": lambda a, b: a >= b, "<": lambda
 SOURCES = YamlSources("sweep", files("evalkit") / "sweeps" / "builtin", SweepError)
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Draw(_Strict):
+class Draw(Strict):
     """How a random block draws one key: exactly one of the four, ends included.
 
     Attributes:
@@ -59,7 +56,7 @@ class Draw(_Strict):
             raise ValueError(f"log_uniform {list(value)}: expected positive numbers")
 
 
-class Matched(_Strict):
+class Matched(Strict):
     """For each family the configuration nearest to each rate.
 
     Attributes:
@@ -89,7 +86,7 @@ class Matched(_Strict):
         return self.channels if isinstance(self.channels, list) else [self.channels]
 
 
-class Block(_Strict):
+class Block(Strict):
     """Some points: exactly one of the first four, each over `set`.
 
     Attributes:
@@ -123,7 +120,7 @@ class Block(_Strict):
                 raise ValueError(f"grid.{key} has no values")
 
 
-class Sweep(_Strict):
+class Sweep(Strict):
     """What is tried.
 
     Attributes:
@@ -236,19 +233,4 @@ def load_sweep(source: str, seeds: tuple[int, ...] | None = None) -> Sweep:
             values["experiment"] = str(beside)
     if seeds is not None:
         values["seeds"] = seeds
-    try:
-        return Sweep.model_validate(values)
-    except ValidationError as error:
-        raise SweepError(f"sweep {source}: " + "; ".join(map(_describe, error.errors()))) from error
-
-
-def _describe(error: Any) -> str:
-    key = ".".join(str(part) for part in error["loc"])
-    message = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "extra_forbidden":
-        models: dict[str, type[BaseModel]] = {"points": Block, "matched": Matched, "random": Draw}
-        inside = next((models[str(part)] for part in reversed(error["loc"][:-1]) if str(part) in models), Sweep)
-        known = [field.alias or name for name, field in inside.model_fields.items()]
-        return f"{key} is not a known key.{did_you_mean(str(error['loc'][-1]), known)} Known: {', '.join(known)}"
-    given = "" if error["type"] in ("missing", "value_error") else f" (given: {error['input']!r})"
-    return f"{key}: {message}{given}"
+    return validated(Sweep, values, f"sweep {source}", SweepError)
