@@ -191,7 +191,9 @@ def load(file: str, set_: Sequence[str] | None, seeds: str | None) -> Sweep:
         raise SweepError(f"--seeds {seeds}: expected integers with commas between, such as 0,1,2") from error
     sweep = load_sweep(file, chosen)
     given = {override.key: override.value for override in map(parse_override, set_ or [])}
-    return validated(Sweep, sweep.model_dump(by_alias=True) | {"set": {**sweep.set, **given}}, f"sweep {file}", SweepError)
+    return validated(
+        Sweep, sweep.model_dump(by_alias=True) | {"set": {**sweep.set, **given}}, f"sweep {file}", SweepError
+    )
 
 
 def run_sweep(

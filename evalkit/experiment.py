@@ -46,7 +46,7 @@ class CorpusRef(Strict):
 class DataSection(Strict):
     """Corpora to train on (needed only where a system is trained) and the one to test on."""
 
-    train: list[CorpusRef] = []
+    train: list[CorpusRef] = Field(default_factory=list)
     test: CorpusRef
 
 
@@ -54,7 +54,7 @@ class BackboneSection(Strict):
     """A named size of the backbone and changes to it: {size: wavtokenizer, changes: {ratios: [6, 5, 5, 3]}}."""
 
     size: str = "wavtokenizer"
-    changes: dict[str, Any] = {}
+    changes: dict[str, Any] = Field(default_factory=dict)
 
 
 class FolderSection(Strict):
@@ -134,7 +134,7 @@ class Experiment(Strict):
 
     name: str = Field(pattern=FILE_NAME, max_length=MAX_NAME)
     title: str = ""
-    notes: list[str] = []
+    notes: list[str] = Field(default_factory=list)
     backbone: BackboneSection = BackboneSection()
     data: DataSection
     train: TrainConfig = TrainConfig()
@@ -193,8 +193,9 @@ class Experiment(Strict):
         for name, published in asked.items():
             if published not in known:
                 hint = did_you_mean(published, known)
+                listed = ", ".join(known)
                 raise ValueError(
-                    f"systems.{name}.published: {self.paper} has no {shown(published)}.{hint} It has: {', '.join(known)}."
+                    f"systems.{name}.published: {self.paper} has no {shown(published)}.{hint} It has: {listed}."
                 )
         return self
 

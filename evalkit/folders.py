@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from evalkit.datasets import Utterance
+from evalkit.descriptions import read_description
 from evalkit.evaluation import Evaluation, evaluate, file_digest, report_damage
 from evalkit.exchanged import why_exchanged
 from evalkit.outputs import RunResult, scored_system, write_outputs
@@ -230,8 +230,8 @@ def show_pairing(pairing: Pairing, evaluation: Evaluation, console: Console) -> 
 def _replaced(pairing: Pairing, run: Path) -> dict[str, str]:
     """System -> folder, of what an earlier call scored into `run` and this one does not."""
     try:
-        before = json.loads((run / "run.json").read_text(encoding="utf-8"))["folders"]
-    except (OSError, ValueError, KeyError, TypeError):
+        before = read_description(run / "run.json", PairingError).get("folders") or {}
+    except (OSError, PairingError):
         return {}
     now = {system.name: str(system.folder) for system in pairing.systems}
     return {name: folder for name, folder in before.items() if now.get(name) != folder}

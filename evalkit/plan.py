@@ -14,6 +14,7 @@ from rich.table import Table
 
 from evalkit.datasets import Corpus, Utterance, load_corpus
 from evalkit.datasets.selection import select_manifest, select_utterances
+from evalkit.descriptions import read_description as read_run
 from evalkit.evaluation import Evaluation
 from evalkit.experiment import KNOWN_ANSWERS, Experiment, ExperimentError, SystemSpec
 from evalkit.metrics import METRICS
@@ -189,9 +190,9 @@ def _check_training(experiment: Experiment, backbone: CodecConfig) -> None:
         raise ExperimentError("data.train is empty, but there are systems to train")
     settings = experiment.train
     samples = round(settings.segment_seconds * backbone.sample_rate)
-    nothing = torch.zeros(1, samples)
     try:
         losses = ReconstructionLosses(backbone.sample_rate, settings.losses)
+        nothing = torch.zeros(1, min(samples, losses.shortest))
         losses(CodecOutput(nothing, nothing, nothing.sum()), nothing)
     except (ValueError, RuntimeError) as error:
         raise ExperimentError(f"train.losses or train.segment_seconds: {error}") from error
@@ -209,9 +210,11 @@ def _check_folder(plan: Plan) -> None:
     path = plan.folder / "run.json"
     if not begun or not path.is_file():
         return
-    stored = json.loads(path.read_text(encoding="utf-8")).get("training")
+    stored = read_run(path, ExperimentError).get("training")
     if stored is None:
         return
+    if lacking := [key for key in ("train", "backbone", "bottleneck", "files_sha256") if stored.get(key) is None]:
+        raise ExperimentError(f"{path} is damaged: training lacks {lacking[0]}")
     wanted = json.loads(json.dumps(plan.training))
     for part, chosen in (("train", None), ("backbone", None), ("bottleneck", begun)):
         for key in chosen or wanted[part]:

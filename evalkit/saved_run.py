@@ -10,11 +10,12 @@ from typing import Any
 
 import pandas as pd
 
+from evalkit.descriptions import read_description
 from evalkit.frames import read_parquet
 from evalkit.store import SCHEMA_VERSION, SIGNAL_COLUMNS, example_path
 from evalkit.sweeps.results import CODE_USE, seen_enough
 from evalkit.tables import compare_with_baseline, summarize
-from q2d2.errors import UserError
+from q2d2.errors import UserError, shown
 
 DESCRIPTION = "run.json"
 SWEEP = "sweep.json"
@@ -107,9 +108,9 @@ def load_run(path: str | Path) -> SavedRun:
         return _load_sweep(folder)
     description = _read_description(folder / DESCRIPTION)
     if description.get("schema_version") != SCHEMA_VERSION:
+        found = shown(description.get("schema_version"))
         raise RunError(
-            f"{folder / DESCRIPTION} has schema version {description.get('schema_version')!r}, this version of evalkit "
-            f"reads {SCHEMA_VERSION}"
+            f"{folder / DESCRIPTION} has schema version {found}, this version of evalkit reads {SCHEMA_VERSION}"
         )
     signals = folder / "signals.parquet"
     return SavedRun(
@@ -175,15 +176,10 @@ def _tokens_per_frame(bottleneck: str | None, codebook_sizes: Sequence[int]) -> 
 
 def _read_description(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        return read_description(path, RunError)
     except (FileNotFoundError, NotADirectoryError) as error:
         what = "no such folder" if not path.parent.is_dir() else f"it has no {path.name}"
         raise RunError(f"{path.parent} holds no run: {what}; give the folder (--out) of a finished one") from error
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read: {error}") from error
-    if not isinstance(values, dict):
-        raise RunError(f"{path} cannot be read: expected keys and values, found {type(values).__name__}")
-    return values
 
 
 def _read_frame(path: Path) -> pd.DataFrame:

@@ -181,9 +181,9 @@ def require_kind(value: Any, hint: Any, key: str) -> None:
     elif isinstance(value, (dict, list, tuple)):
         for name, inner in _items(value):
             for kind in kinds:
-                if (dataclasses.is_dataclass(kind) or get_origin(kind) is dict) == isinstance(value, dict):
-                    if wanted := tuple(_at(kind, name)):
-                        require_kind(inner, Union[wanted], f"{key}.{name}")  # noqa: UP007
+                has_keys = dataclasses.is_dataclass(kind) or get_origin(kind) is dict
+                if has_keys == isinstance(value, dict) and (wanted := tuple(_at(kind, name))):
+                    require_kind(inner, Union[wanted], f"{key}.{name}")  # noqa: UP007
     elif value is not None and kinds == [bool]:
         raise _wrong_kind(key, "true or false", value)
 

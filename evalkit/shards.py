@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from evalkit.descriptions import read_description
 from evalkit.experiment import Experiment
+from evalkit.schema import validated
 from evalkit.store import RunStore
 from q2d2.errors import UserError
 
@@ -73,7 +75,8 @@ def merge_shards(run: Path) -> Experiment:
         for shard in shards:
             with RunStore(shard.folder(run)) as part:
                 whole.take_over(part)
-    return Experiment.model_validate(described[first]["experiment"])
+    where = f"{first.folder(run) / 'run.json'}: experiment"
+    return validated(Experiment, described[first]["experiment"], where, ShardError)
 
 
 def refuse_another_experiment(experiment: Experiment, folder: Path) -> None:
@@ -118,11 +121,11 @@ def _complete_set(run: Path) -> list[Shard]:
     return sorted(found, key=lambda shard: shard.number)
 
 
-def _description(folder: Path) -> dict:
+def _description(folder: Path) -> dict[str, Any]:
     try:
-        described: dict = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        described = read_description(folder / "run.json", ShardError)
+    except OSError as error:
         raise ShardError(f"{folder / 'run.json'} cannot be read: {error}") from error
-    if "experiment" not in described:
+    if not described.get("experiment"):
         raise ShardError(f"{folder} holds no part of an experiment")
     return described

@@ -48,7 +48,7 @@ class Q2D2(SnappingBottleneck):
         pairs = [check_levels(lx, ly) for lx, ly in zip(levels[::2], levels[1::2], strict=True)]
         if (total := 2 * sum(lx * ly for lx, ly in pairs)) > MAX_POINTS:
             raise ValueError(
-                f"levels {shown(list(levels))}: grids of up to {total:,} points together, expected at most {MAX_POINTS:,}"
+                f"levels {shown(list(levels))}: grids of {total:,} points, expected at most {MAX_POINTS:,}"
             )
         # Before the frame, so that a bad level is named rather than computed with.
         tilings = [build_tiling(tiling, lx, ly) for lx, ly in pairs]

@@ -264,7 +264,9 @@ def build_tiling(name: str, lx: int, ly: int) -> Tiling:
         ValueError: a level is out of range, see `Tiling`.
     """
     if not isinstance(name, str) or name not in TILINGS:
-        raise UnknownName(f"unknown tiling {shown(name)}.{did_you_mean(str(name), TILINGS)} Known: {', '.join(TILINGS)}.")
+        raise UnknownName(
+            f"unknown tiling {shown(name)}.{did_you_mean(str(name), TILINGS)} Known: {', '.join(TILINGS)}."
+        )
     return TILINGS[name](lx, ly)
 
 

@@ -193,7 +193,7 @@ class TestDamage:
         (folder,) = (store / "published" / "nightly").glob("20260102*")
         values = json.loads((folder / "publication.json").read_text()) | {"made": "2026-01-02T00:00:00"}
         path = self.damage(store, "publication.json", json.dumps(values).encode())
-        with pytest.raises(HistoryError, match="is damaged: made: input should have timezone info"):
+        with pytest.raises(HistoryError, match="is damaged: made: Input should have timezone info"):
             read_publication(path.parent)
 
     @pytest.mark.parametrize("key", ["boards", "metrics", "hardware", "note", "files", "weights_sha256"])

@@ -101,7 +101,9 @@ class Gate(Strict):
     def _limits_are_known(cls, limits: dict[str, Limit]) -> dict[str, Limit]:
         for name in limits:
             if name not in QUANTITIES:
-                raise ValueError(f"{printable(name)} is no number of a system.{did_you_mean(name, QUANTITIES)} {_known()}")
+                raise ValueError(
+                    f"{printable(name)} is no number of a system.{did_you_mean(name, QUANTITIES)} {_known()}"
+                )
         return limits
 
     @model_validator(mode="after")

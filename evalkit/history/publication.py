@@ -14,12 +14,15 @@ from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import AwareDatetime, BaseModel, ValidationError
+from pydantic import AwareDatetime
 
+from evalkit.descriptions import read_description
 from evalkit.history.migrations import MIGRATIONS, HistoryError, Stored, migrate
 from evalkit.history.names import folder_name
 from evalkit.history.summaries import SUMMARY, TEXT, as_table
 from evalkit.saved_run import DESCRIPTION, SWEEP, RunError, SavedRun
+from evalkit.schema import Described, read_described, validated
+from q2d2.errors import shown
 
 PUBLICATION = "publication.json"
 CHANGES = pa.schema(
@@ -134,8 +137,7 @@ def plain_publication(run: SavedRun, stored: Stored) -> Publication:
 
 def raw_description(folder: Path) -> dict[str, Any]:
     """run.json or sweep.json as it is."""
-    values: dict[str, Any] = json.loads((folder / description_name(folder)).read_text(encoding="utf-8"))
-    return values
+    return read_description(folder / description_name(folder), RunError)
 
 
 def description_name(folder: Path) -> str:
@@ -199,28 +201,23 @@ def _made(folder: Path, description: Mapping[str, Any], made: datetime | None) -
 
 def _read_values(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_bytes())
+        return read_described(path, HistoryError)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise HistoryError(f"{path} is missing: {path.parent} is no publication, or not whole") from error
-    except (OSError, ValueError) as error:
-        raise HistoryError(f"{path} is damaged: {error}") from error
-    if not isinstance(values, dict):
-        raise HistoryError(f"{path} is damaged: expected keys and values, found {type(values).__name__}")
-    return values
 
 
-class _Board(BaseModel):
+class _Board(Described):
     dataset: str
     protocol: str
     n: int
 
 
-class _File(BaseModel):
+class _File(Described):
     bytes: int
     sha256: str
 
 
-class _Form(BaseModel):
+class _Form(Described):
     """publication.json, version 2."""
 
     name: str
@@ -243,13 +240,10 @@ class _Form(BaseModel):
 
 def _check(path: Path, values: Mapping[str, Any]) -> None:
     """That what a site is built from is there, and every file of the size it had."""
-    try:
-        form = _Form.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise HistoryError(f"{path} is damaged: {where}: {first['msg'][0].lower()}{first['msg'][1:]}") from error
+    form = validated(_Form, values, f"{path} is damaged", HistoryError)
     for name, told in form.files.items():
+        if Path(name).name != name:  # it may come from anybody, and is joined to a path
+            raise HistoryError(f"{path} is damaged: files: {shown(name)} is no name of a file")
         file = path.parent / name
         if not file.is_file():
             raise HistoryError(f"{file} is missing: get it back, or publish that run again")

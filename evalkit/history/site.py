@@ -23,6 +23,7 @@ from evalkit.sweeps.errors import SweepError
 from evalkit.sweeps.written import WrittenSweep, read_written
 from q2d2.errors import UserError
 from q2d2.files import write_atomically
+from q2d2.plain_values import read_json
 
 MANIFEST = ".evalkit-dashboard.json"
 STYLE, SCRIPT = "history/dashboard.css", "history/dashboard.js"
@@ -177,8 +178,8 @@ def _read_manifest(out: Path) -> set[str]:
     if not path.is_file():
         return set()
     try:
-        files = json.loads(path.read_text(encoding="utf-8"))["files"]
-        return {name for name in files if _is_ours(name)}
+        files = read_json(path)["files"]
+        return {name for name in files if isinstance(name, str) and _is_ours(name)}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise HistoryError(f"{path} is damaged ({error}): empty {out}, or choose another --out") from error
 

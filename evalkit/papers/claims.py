@@ -67,7 +67,9 @@ class Selector(Strict):
         if info.field_name == "family":  # those of q2d2 and lattice are their tilings and lattices
             known = list(dict.fromkeys([*FAMILIES, *(each for each in known if each not in ("q2d2", "lattice"))]))
         if name is not None and name not in known:
-            raise ValueError(f"no {info.field_name} {shown(name)}.{did_you_mean(name, known)} Known: {', '.join(known)}")
+            raise ValueError(
+                f"no {info.field_name} {shown(name)}.{did_you_mean(name, known)} Known: {', '.join(known)}"
+            )
         return name
 
     @model_validator(mode="after")
@@ -165,7 +167,7 @@ class Claims(Strict):
     title: str
     source: str
     metrics: list[str] = Field(min_length=1)
-    remarks: list[str] = []
+    remarks: list[str] = Field(default_factory=list)
     claims: list[Claim] = Field(min_length=1)
 
     @field_validator("claims")

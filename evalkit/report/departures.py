@@ -7,7 +7,6 @@ does to scores, whatever the run, is in docs/published-protocol.md, where each p
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -17,6 +16,7 @@ from evalkit.report.facts import overrides
 from evalkit.report.names import first_sentence
 from evalkit.saved_run import SavedRun
 from evalkit.tables.summary import metric_format
+from q2d2.plain_values import parse_json, shortened
 from q2d2.training.config import recipe_values, train_config
 
 PAPER = "q2d2"
@@ -49,7 +49,11 @@ def departures(run: SavedRun) -> tuple[Paper, list[Departure]]:
     paper = read_paper(experiment.get("paper") or PAPER)
     found = [*_test_set(run, paper), *_protocol(run, paper), *_metrics(run, paper), *_procedure(run)]
     if paper.name == PAPER:
-        found += _systems(run, experiment)
+        try:
+            found += _systems(run, experiment)
+        except ValueError as error:
+            here = f"the experiment in run.json is not one of this version of evalkit: {shortened(error)}"
+            found.append(Departure("Systems", here, "trained by the authors"))
     return paper, found
 
 
@@ -147,7 +151,7 @@ def _systems(run: SavedRun, experiment: Mapping[str, Any]) -> Iterator[Departure
 
 
 def _spec(text: object) -> dict[str, Any]:
-    return json.loads(text) if isinstance(text, str) else {}
+    return parse_json(text) if isinstance(text, str) else {}
 
 
 def _backbone(here: Mapping[str, Any], published: Mapping[str, Any]) -> Iterator[Departure]:

@@ -7,19 +7,18 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from evalkit.datasets import Utterance, load_corpus
 from evalkit.datasets.selection import select_utterances
 from evalkit.device import select_device
 from evalkit.evaluation import file_digest
-from evalkit.experiment import Experiment
+from evalkit.experiment import Experiment, ExperimentError
 from evalkit.folders import FolderSystem
 from evalkit.pairing import Catalogue, PairingError, list_audio
 from evalkit.planned import Planned, PlannedBottleneck, PlannedCodec, PlannedFolder, plan_system
 from evalkit.report.extremes import Key
 from evalkit.report.reconstruction import told
 from evalkit.saved_run import SavedRun
+from evalkit.schema import validated
 from evalkit.systems import CodecSystem, System
 from q2d2.audio import AudioError, read_header
 from q2d2.checkpoints import CONFIG, load_codec, read_description
@@ -63,10 +62,10 @@ def open_material(run: SavedRun, trust_code: bool = False) -> Material:
 
 def _of_experiment(run: SavedRun, trust_code: bool) -> Material:
     try:
-        experiment = Experiment.model_validate(run.description["experiment"])
+        experiment = validated(Experiment, run.description["experiment"], "experiment", ExperimentError)
         backbone = codec_config(experiment.backbone.size, **experiment.backbone.changes)
-    except (ValidationError, ValueError, TypeError) as error:
-        why = told(error).partition(" For further information")[0]
+    except (ValueError, TypeError) as error:
+        why = told(error)
         return Material(reason=f"the experiment in run.json is not one of this version of evalkit: {why}")
     lost = {
         name: f"the run's folder has no checkpoint of it (checkpoints/{name}); a published run has none"

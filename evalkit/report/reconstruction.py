@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import soundfile
-from pydantic import ValidationError
 
 from evalkit.report.extremes import Key
 from evalkit.report.sound import decode_flac
@@ -147,4 +146,4 @@ def too_long(seconds: float) -> str:
 def told(error: BaseException) -> str:
     """An error on one line, without its last full stop; the kind of one that is a defect as well."""
     text = " ".join(str(error).split()).rstrip(".")
-    return text if isinstance(error, UserError | OSError | ValidationError) else f"{type(error).__name__}: {text}"
+    return text if isinstance(error, UserError | OSError) else f"{type(error).__name__}: {text}"

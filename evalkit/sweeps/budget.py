@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
 
+from evalkit.descriptions import read_description
+from evalkit.sweeps.errors import SweepError
 from evalkit.sweeps.folder import SweepFolder
 from evalkit.sweeps.state import trial_folder
 
@@ -44,7 +45,9 @@ def _runs(sweep: SweepFolder, trials: pd.DataFrame) -> Iterable[dict[str, Any]]:
     for identifier in trials.loc[trials["train_steps"].notna(), "id"]:
         path = trial_folder(sweep.folder, identifier) / "run.json"
         if path.is_file():
-            run: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            run = read_description(path, SweepError)
+            if lacking := [key for key in ("experiment", "train", "test", "test_corpus", "protocol") if key not in run]:
+                raise SweepError(f"{path} is damaged: it lacks {lacking[0]}")
             yield run
 
 

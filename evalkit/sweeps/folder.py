@@ -10,8 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evalkit.descriptions import read_description
 from evalkit.sweeps.state import State, TrialState, read_state, trial_folder
-from q2d2.errors import UserError
+from q2d2.errors import UserError, shown
 from q2d2.files import write_atomically
 
 if TYPE_CHECKING:  # they load torch, which looking at a sweep has no need of
@@ -62,9 +63,10 @@ class SweepFolder:
     @cached_property
     def sweep(self) -> Sweep:
         """Its file."""
+        from evalkit.schema import validated
         from evalkit.sweeps.schema import Sweep
 
-        return Sweep.model_validate(self.values)
+        return validated(Sweep, self.values, f"{self.folder / DESCRIPTION}: sweep", NoSweep)
 
     @classmethod
     def read(cls, folder: Path) -> SweepFolder:
@@ -75,16 +77,17 @@ class SweepFolder:
         """
         path = folder / DESCRIPTION
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
+            values = read_description(path, NoSweep)
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise NoSweep(f"{folder} holds no sweep: {path} is missing") from error
-        except (OSError, ValueError) as error:
-            raise NoSweep(f"{path} cannot be read: {error}") from error
         if values.get("schema_version") != SCHEMA_VERSION:
+            found = shown(values.get("schema_version"))
             raise NoSweep(
-                f"{path} has schema version {values.get('schema_version')!r}, this version reads {SCHEMA_VERSION}: "
+                f"{path} has schema version {found}, this version reads {SCHEMA_VERSION}: "
                 "run the sweep again with the same --out, trials that are done are kept"
             )
+        if lacking := [key for key in ("sweep", "trials") if values.get(key) is None]:
+            raise NoSweep(f"{path} is damaged: it lacks {lacking[0]}")
         return cls(folder, values["sweep"], tuple(values["trials"]))
 
     def states(self) -> Iterator[tuple[dict[str, Any], TrialState]]:

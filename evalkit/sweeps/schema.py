@@ -12,11 +12,11 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from evalkit.experiment import built_in_experiments
-from evalkit.schema import FILE_NAME, MAX_NAME, Strict, validated
+from evalkit.schema import Strict, validated
 from evalkit.sweeps.errors import SweepError
 from evalkit.sweeps.families import FAMILIES
 from evalkit.yaml_sources import YamlSources
-from q2d2.errors import did_you_mean, shown
+from q2d2.errors import did_you_mean
 
 # What a constraint may name, and what it is.
 QUANTITIES = {"bits_per_frame": "nominal bits of a frame", "bitrate": "nominal bit/s"}
@@ -69,7 +69,7 @@ class Matched(Strict):
     families: list[str] = Field(min_length=1)
     bits_per_frame: list[float] = Field(min_length=1)
     channels: int | list[int] | dict[str, int] = 6
-    options: dict[str, dict[str, Any]] = {}
+    options: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
     @field_validator("families")
     @classmethod
@@ -104,7 +104,7 @@ class Block(Strict):
     matched: Matched | None = None
     samples: int | None = Field(default=None, ge=1, le=1_000_000)
     seed: int = Field(default=0, ge=0)
-    set: dict[str, Any] = {}
+    set: dict[str, Any] = Field(default_factory=dict)
     seeds: tuple[int, ...] | None = None
 
     def model_post_init(self, context: Any) -> None:
@@ -137,11 +137,11 @@ class Sweep(Strict):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     title: str = ""
-    notes: list[str] = []
+    notes: list[str] = Field(default_factory=list)
     experiment: str
-    set: dict[str, Any] = {}
+    set: dict[str, Any] = Field(default_factory=dict)
     points: list[Block] = Field(min_length=1)
-    constraints: dict[str, str] = {}
+    constraints: dict[str, str] = Field(default_factory=dict)
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     claims: str | None = None
 

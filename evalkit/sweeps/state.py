@@ -13,12 +13,32 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from evalkit.schema import Described, read_described, validated
+from q2d2.errors import UserError
 from q2d2.files import write_atomically
 
 RESULT, HEARTBEAT = "result.json", "heartbeat.json"
 BEAT_SECONDS = 10.0
 # A worker that was not heard of for so long is gone; machines' clocks may differ by a part of it.
 LOST_AFTER = 60.0
+
+
+class NoState(UserError, ValueError):
+    """A trial's file that does not say how it is."""
+
+
+class _Result(Described):
+    status: Literal["done", "failed"]
+    reason: str
+    seconds: float
+    host: str
+
+
+class _Beat(Described):
+    time: float
+    seconds: float
+    host: str
+
 
 State = Literal["waiting", "running", "interrupted", "done", "failed"]
 
@@ -81,19 +101,22 @@ def trial_folder(folder: Path, trial: str) -> Path:
 
 def read_state(folder: Path, now: float | None = None) -> TrialState:
     """The state of the trial in `folder`; a folder that is not there is one that waits."""
-    if (result := _read(folder / RESULT)) is not None:
+    if (result := read_file(folder / RESULT)) is not None:
         return TrialState(result["status"], result["reason"], result["seconds"], result["host"])
-    beat = _read(folder / HEARTBEAT)
+    beat = read_file(folder / HEARTBEAT)
     if beat is None:
         return TrialState("waiting")
     age = (time.time() if now is None else now) - beat["time"]
     return TrialState("running" if age < LOST_AFTER else "interrupted", "", beat["seconds"], beat["host"])
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def read_file(path: Path) -> dict[str, Any] | None:
+    """What a trial's result or heartbeat says; None where there is none, or none that can be read."""
+    form = _Result if path.name == RESULT else _Beat
     try:
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # not there, or on its way to another machine
+        values = read_described(path, NoState)
+        validated(form, values, str(path), NoState)
+    except (OSError, NoState):  # not there, on its way to another machine, or damaged: its trial is run again
         return None
     return values
 
@@ -103,7 +126,7 @@ class Heartbeat:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / HEARTBEAT
-        self._before = float((_read(self._path) or {}).get("seconds", 0.0))
+        self._before = float((read_file(self._path) or {}).get("seconds", 0.0))
         self._started = time.monotonic()
 
     @property

@@ -16,6 +16,7 @@ from evalkit.datasets.selection import select_utterances
 from evalkit.experiment import CorpusRef, DataSection, Experiment, SystemSpec, load_experiment
 from evalkit.metrics import METRICS, Unavailable, load_metric
 from evalkit.plan import make_plan
+from evalkit.schema import read_described
 from evalkit.sweeps.schema import Block, Sweep
 from evalkit.sweeps.trials import Trial, bottleneck_label, expand
 from evalkit.tuning.space import Choice, Space, TuneError, baseline_choice, search_space
@@ -238,10 +239,7 @@ def _point(choice: Choice, learning_rate: float | None) -> dict[str, Any]:
 
 
 def _refuse_another(path: Path, wanted: Mapping[str, Any]) -> None:
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise TuneError(f"{path} cannot be read: {error}; choose another --out") from error
+    stored = read_described(path, lambda problem: TuneError(f"{problem}; choose another --out"))
     there, here = dict(_flat(stored)), dict(_flat(json.loads(json.dumps(wanted))))
     for key in dict.fromkeys([*here, *there]):
         if there.get(key) != here.get(key):

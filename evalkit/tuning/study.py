@@ -8,7 +8,6 @@ with one id the last one counts.
 from __future__ import annotations
 
 import fcntl
-import json
 import math
 import socket
 import time
@@ -26,7 +25,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from evalkit.sweeps.executors import MOST_DEATHS
-from evalkit.sweeps.state import HEARTBEAT, LOST_AFTER, Heartbeat, trial_folder
+from evalkit.sweeps.state import HEARTBEAT, LOST_AFTER, Heartbeat, read_file, trial_folder
 from evalkit.sweeps.trials import Trial
 from evalkit.tuning.sampler import (
     CHANNELS_OF,
@@ -249,9 +248,7 @@ def is_at_work(folder: Path) -> bool:
     On one machine a process that is gone is known by its lock, which the system takes back at once; on others by its
     silence. This process itself must not be at the trial.
     """
-    try:
-        beat = json.loads((folder / HEARTBEAT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    if (beat := read_file(folder / HEARTBEAT)) is None:
         return False
     if time.time() - beat["time"] >= LOST_AFTER:
         return False

@@ -125,11 +125,10 @@ def codec_config(size: str, **changes: Any) -> CodecConfig:
     Raises:
         ValueError: unknown size, unknown field or a value out of range.
     """
-    if size not in SIZES:
+    if not isinstance(size, str) or size not in SIZES:
         raise ValueError(f"unknown codec size {shown(size)}. Known: {', '.join(SIZES)}.")
     unknown = set(changes) - set(SIZES[size].to_dict())
     if unknown:
-        raise ValueError(
-            f"codec size {size!r} has no {', '.join(map(printable, sorted(unknown)))}. Known: {', '.join(SIZES[size].to_dict())}."
-        )
+        names, known = ", ".join(map(printable, sorted(unknown))), ", ".join(SIZES[size].to_dict())
+        raise ValueError(f"codec size {size!r} has no {names}. Known: {known}.")
     return CodecConfig(**(SIZES[size].to_dict() | changes))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from q2d2.files import write_atomically
+from q2d2.plain_values import read_json
 from q2d2.trackers import TrackedRun
 
 NOTES = "tracking.json"
@@ -32,7 +33,7 @@ def write_notes(folder: Path, tracker: str, **notes: Any) -> None:
 def _read(folder: Path) -> dict[str, Any]:
     path = folder / NOTES
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path)
     except FileNotFoundError:
         return {}
     except ValueError as error:

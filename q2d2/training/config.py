@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from q2d2.errors import did_you_mean
+from q2d2.errors import did_you_mean, printable, shown
 
 PRECISIONS = ("32-true", "bf16-mixed")
 # Faults of the published training code, by name, for recipes that repeat them.
@@ -21,6 +21,14 @@ SPECTRAL_LOSSES = {"mel": 1.0, "stft": 0.3, "complex_stft": 16.0, "waveform": 16
 ADVERSARIAL_LOSSES = {
     "mpd": 0.1, "mpd_features": 0.1, "mrd": 0.1, "mrd_features": 0.1, "dac": 0.02, "dac_features": 0.02,
 }  # fmt: skip
+
+# Beyond these a setting is a slip of the keyboard, or an attempt to take all memory.
+MOST = {
+    "steps": 10**9, "batch_size": 2**16, "accumulate": 2**16, "segment_seconds": 600, "learning_rate": 1000,
+    "checkpoint_every": 10**9, "log_every": 10**9, "warmup_steps": 10**9, "num_workers": 1024, "weight_decay": 1000,
+    "final_learning_rate": 1000, "spectral_steps": 10**9, "seed": 2**63 - 1,
+}  # fmt: skip
+MAX_WEIGHT, MAX_GAIN = 1e9, 200.0
 
 
 @dataclass(frozen=True)
@@ -88,6 +96,10 @@ class TrainConfig:
         for name, value in vars(self).items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"train.{name} is {value}: expected a finite number")
+        for name, weight in self.losses.items():
+            _require(0 <= weight <= MAX_WEIGHT, f"losses.{name}", weight, f"a number in 0..{MAX_WEIGHT:g}")
+        for name, most in MOST.items():
+            _require(getattr(self, name) <= most, name, getattr(self, name), f"at most {most:,}")
         for name in ("steps", "batch_size", "accumulate", "segment_seconds", "learning_rate", "checkpoint_every",
                      "log_every"):  # fmt: skip
             _require(getattr(self, name) > 0, name, getattr(self, name), "a positive number")
@@ -98,14 +110,14 @@ class TrainConfig:
         _require(clip is None or clip > 0, "gradient_clip", clip, "a positive number, or null for none")
         _require(all(0 <= beta < 1 for beta in self.betas), "betas", list(self.betas), "0 <= beta < 1")
         low, high = self.gain_db
-        _require(-math.inf < low <= high < math.inf, "gain_db", list(self.gain_db), "the lower end first")
+        _require(-MAX_GAIN <= low <= high <= MAX_GAIN, "gain_db", list(self.gain_db), "the lower end first")
         _require(
             0 < self.discriminator_width <= 1, "discriminator_width", self.discriminator_width, "a number in (0, 1]"
         )
-        _require(self.precision in PRECISIONS, "precision", repr(self.precision), f"one of {', '.join(PRECISIONS)}")
-        _require(self.recipe in RECIPES, "recipe", repr(self.recipe), f"one of {', '.join(RECIPES)}")
+        _require(self.precision in PRECISIONS, "precision", shown(self.precision), f"one of {', '.join(PRECISIONS)}")
+        _require(self.recipe in RECIPES, "recipe", shown(self.recipe), f"one of {', '.join(RECIPES)}")
         for fault in self.faults:
-            _require(fault in FAULTS, "faults", repr(fault), f"names among {', '.join(FAULTS)}")
+            _require(fault in FAULTS, "faults", shown(fault), f"names among {', '.join(FAULTS)}")
 
     def learning_rate_at(self, step: int) -> float:
         """Learning rate of `step` (counted from 0): linear warm-up, then a cosine down to the final fraction."""
@@ -122,7 +134,8 @@ class TrainConfig:
 
 def _require(condition: bool, name: str, value: Any, expected: str) -> None:
     if not condition:
-        raise ValueError(f"train.{name} is {value}: expected {expected}")
+        text = value if isinstance(value, str) else shown(value)
+        raise ValueError(f"train.{printable(name)} is {text}: expected {expected}")
 
 
 # Values that differ from TrainConfig's defaults, and always the losses. A further recipe is a line here.
@@ -159,9 +172,9 @@ def recipe_values(given: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: an unknown recipe.
     """
     name = given.get("recipe", "corrected")
-    if name not in RECIPES:
+    if not isinstance(name, str) or name not in RECIPES:
         hint = did_you_mean(str(name), RECIPES)
-        raise ValueError(f"train.recipe is {name!r}: no such recipe.{hint} Known: {', '.join(RECIPES)}.")
+        raise ValueError(f"train.recipe is {shown(name)}: no such recipe.{hint} Known: {', '.join(RECIPES)}.")
     return copy.deepcopy(RECIPES[name]) | dict(given)
 
 

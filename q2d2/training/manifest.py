@@ -25,6 +25,7 @@ import numpy as np
 import pyarrow as pa
 
 from q2d2.files import whole
+from q2d2.plain_values import parse_json
 from q2d2.training.columns import SCHEMA, VERSION, AudioFile, BatchView, Cutter, ManifestError, Summary
 
 __all__ = ["AudioFile", "Manifest", "ManifestError", "write_manifest"]
@@ -235,7 +236,7 @@ def _open(path: str) -> _Part:
     if described is None:
         raise ManifestError(f"{path} is an Arrow file, but no manifest: `evalkit data index` writes one.")
     try:
-        values = json.loads(described)
+        values = parse_json(described.decode())
         if (version := values["version"]) != VERSION:
             raise ManifestError(f"{path} is a manifest of version {version}, not {VERSION}. Write it anew.")
         summary = Summary(**values)
