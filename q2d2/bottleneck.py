@@ -120,7 +120,7 @@ class NullBottleneck(Bottleneck):
         return codes
 
 
-def build_bottleneck(name: str, dim: int, **options: Any) -> Bottleneck:
+def build_bottleneck(name: str, dim: int, /, **options: Any) -> Bottleneck:
     """Build the bottleneck registered as `name` for `dim` latent channels.
 
     The returned module carries `spec` = {"name": name, **options}, which is what a checkpoint stores.

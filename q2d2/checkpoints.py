@@ -29,8 +29,9 @@ from safetensors.torch import save
 from q2d2 import __version__
 from q2d2.bottleneck import BOTTLENECKS, Bottleneck, build_bottleneck
 from q2d2.codec import Codec, CodecConfig
-from q2d2.errors import UserError
+from q2d2.errors import UserError, shown
 from q2d2.files import file_sha256, new_folder, whole
+from q2d2.plain_values import NotPlain, read_json
 from q2d2.tensors import UnreadableTensors, listed, read_safetensors, tensor_faults, value_faults
 
 FORMAT = 1
@@ -38,6 +39,10 @@ WEIGHTS, CONFIG = "codec.safetensors", "codec.json"
 PRETRAINED = Path(__file__).parent / "pretrained"
 BACKBONE = ("encoder", "decoder", "head")
 _PLAIN = (type(None), bool, int, float, str, tuple, list, dict)  # what JSON holds
+_KINDS: dict[str, tuple[type, str]] = {
+    "weights_sha256": (str, "a SHA-256"),
+    **{key: (dict, "keys and values") for key in ("backbone", "bottleneck", "metadata", "side_files")},
+}
 _SIDE_FILE = re.compile(r"\w[\w.-]*\.safetensors")
 
 
@@ -142,6 +147,7 @@ def load_codec(source: str | Path) -> Codec:
     described = read_description(folder)
     spec = dict(described["bottleneck"])
     config = _backbone(folder, described)
+    _require_weights_of(config, folder)
     try:
         codec = Codec(config, build_bottleneck(spec.pop("name", ""), config.dimension, **spec))
     except ValueError as error:
@@ -204,19 +210,29 @@ def read_description(folder: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: damaged or of another format.
     """
+    path = folder / CONFIG
     try:
-        described: Any = json.loads((folder / CONFIG).read_text())
-    except (OSError, ValueError) as error:  # ValueError: neither JSON nor even text
-        raise CheckpointError(f"{folder / CONFIG} cannot be read: {error}") from error
+        described: Any = read_json(path)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+    except NotPlain as error:
+        raise CheckpointError(f"{path} cannot be read: it {error}") from error
     found = described.get("format") if isinstance(described, dict) else None
-    if found != FORMAT:
-        raise CheckpointError(f"{folder / CONFIG}: format {found!r}, this version reads {FORMAT}")
+    if found != FORMAT or isinstance(found, bool):
+        raise CheckpointError(f"{path}: format {shown(found)}, this version reads {FORMAT}")
     missing = [key for key in ("backbone", "bottleneck", "weights_sha256", "metadata") if key not in described]
     if missing:
-        raise CheckpointError(f"{folder / CONFIG} lacks {', '.join(missing)}")
-    for name in described.get("side_files", {}):
+        raise CheckpointError(f"{path} lacks {', '.join(missing)}")
+    for key, (kind, expected) in _KINDS.items():
+        if not isinstance(described.get(key, kind()), kind):
+            raise CheckpointError(f"{path}: {key}: expected {expected}, found {shown(described[key])}")
+    if not isinstance(described["bottleneck"].get("name"), str):
+        raise CheckpointError(f"{path}: bottleneck: expected a name, found {shown(described['bottleneck'])}")
+    for name, digest in described.get("side_files", {}).items():
         if not _SIDE_FILE.fullmatch(name):  # it may come from the network, and is joined to a path
-            raise CheckpointError(f"{folder / CONFIG}: side file {name!r}: expected the name of a safetensors file")
+            raise CheckpointError(f"{path}: side file {shown(name)}: expected the name of a safetensors file")
+        if not isinstance(digest, str):
+            raise CheckpointError(f"{path}: side file {shown(name)}: expected its SHA-256, found {shown(digest)}")
     return described
 
 
@@ -235,6 +251,19 @@ def _backbone(folder: Path, described: dict[str, Any]) -> CodecConfig:
         return CodecConfig(**described["backbone"])
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{folder / CONFIG}: backbone: {error}") from error
+
+
+def _require_weights_of(config: CodecConfig, folder: Path) -> None:
+    """Refuse a backbone that its weights cannot be of, before the memory of its parameters is taken."""
+    try:
+        held = (folder / WEIGHTS).stat().st_size
+    except OSError:
+        return  # said where it is read
+    if config.num_parameters > held:  # a parameter takes one byte at least
+        raise CheckpointError(
+            f"{folder / WEIGHTS} does not fit {folder / CONFIG}: it has {held:,} bytes, the backbone "
+            f"{config.num_parameters:,} parameters"
+        )
 
 
 def _load_state(module: torch.nn.Module, state: dict[str, torch.Tensor], folder: Path) -> None:

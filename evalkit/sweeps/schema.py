@@ -7,16 +7,17 @@ import re
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from evalkit.experiment import built_in_experiments
-from evalkit.schema import Strict, validated
+from evalkit.schema import FILE_NAME, MAX_NAME, Strict, validated
 from evalkit.sweeps.errors import SweepError
 from evalkit.sweeps.families import FAMILIES
 from evalkit.yaml_sources import YamlSources
-from q2d2.errors import did_you_mean
+from q2d2.errors import did_you_mean, printable, shown
+from q2d2.limits import MAX_CHANNELS
 
 # What a constraint may name, and what it is.
 QUANTITIES = {"bits_per_frame": "nominal bits of a frame", "bitrate": "nominal bit/s"}
@@ -24,6 +25,13 @@ COMPARISONS = {"<=": lambda a, b: a <= b, ">=": lambda a, b: a >= b, "<": lambda
 
 
 SOURCES = YamlSources("sweep", files("evalkit") / "sweeps" / "builtin", SweepError)
+
+
+MAX_BITS = 1024
+# More trainings than anybody has; each is worked out before the first one begins.
+MAX_TRIALS = 100_000
+Channels = Annotated[int, Field(ge=1, le=MAX_CHANNELS)]
+Seed = Annotated[int, Field(ge=0)]
 
 
 class Draw(Strict):
@@ -67,8 +75,8 @@ class Matched(Strict):
     """
 
     families: list[str] = Field(min_length=1)
-    bits_per_frame: list[float] = Field(min_length=1)
-    channels: int | list[int] | dict[str, int] = 6
+    bits_per_frame: list[Annotated[float, Field(gt=0, le=MAX_BITS)]] = Field(min_length=1)
+    channels: Channels | list[Channels] | dict[str, Channels] = 6
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
     @field_validator("families")
@@ -76,7 +84,7 @@ class Matched(Strict):
     def _known(cls, families: list[str]) -> list[str]:
         for name in families:
             if name not in FAMILIES:
-                raise ValueError(f"no family {name!r}.{did_you_mean(name, FAMILIES)} Known: {', '.join(FAMILIES)}")
+                raise ValueError(f"no family {shown(name)}.{did_you_mean(name, FAMILIES)} Known: {', '.join(FAMILIES)}")
         return families
 
     def channels_of(self, family: str) -> list[int]:
@@ -102,10 +110,10 @@ class Block(Strict):
     listed: list[dict[str, Any]] | None = Field(default=None, alias="list")
     random: dict[str, Draw] | None = None
     matched: Matched | None = None
-    samples: int | None = Field(default=None, ge=1, le=1_000_000)
-    seed: int = Field(default=0, ge=0)
+    samples: int | None = Field(default=None, ge=1, le=MAX_TRIALS)
+    seed: Seed = 0
     set: dict[str, Any] = Field(default_factory=dict)
-    seeds: tuple[int, ...] | None = None
+    seeds: tuple[Seed, ...] | None = None
 
     def model_post_init(self, context: Any) -> None:
         if sum(part is not None for part in (self.grid, self.listed, self.random, self.matched)) != 1:
@@ -117,7 +125,16 @@ class Block(Strict):
                 raise ValueError(f"{name} is empty")
         for key, values in (self.grid or {}).items():
             if not values:
-                raise ValueError(f"grid.{key} has no values")
+                raise ValueError(f"grid.{printable(key)} has no values")
+
+    @property
+    def num_points(self) -> int:
+        """How many it stands for, before constraints."""
+        if self.matched is not None:
+            per_rate = sum(len(self.matched.channels_of(family)) for family in self.matched.families)
+            return per_rate * len(self.matched.bits_per_frame)
+        grid = math.prod(len(values) for values in self.grid.values()) if self.grid is not None else 0
+        return grid or len(self.listed or ()) or self.samples or 0
 
 
 class Sweep(Strict):
@@ -135,21 +152,21 @@ class Sweep(Strict):
         claims: claims that its results are held against, one of `evalkit.papers`; None for none.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(pattern=FILE_NAME, max_length=MAX_NAME)
     title: str = ""
     notes: list[str] = Field(default_factory=list)
     experiment: str
     set: dict[str, Any] = Field(default_factory=dict)
     points: list[Block] = Field(min_length=1)
     constraints: dict[str, str] = Field(default_factory=dict)
-    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1)
     claims: str | None = None
 
     @field_validator("seeds")
     @classmethod
     def _seeds_differ(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
         if len(set(seeds)) < len(seeds) or min(seeds) < 0:
-            raise ValueError(f"expected different integers from 0, got {list(seeds)}")
+            raise ValueError(f"expected different integers from 0, got {shown(list(seeds))}")
         return seeds
 
     @field_validator("constraints", mode="before")
@@ -163,9 +180,16 @@ class Sweep(Strict):
         for quantity, text in constraints.items():
             if quantity not in QUANTITIES:
                 hint = did_you_mean(quantity, QUANTITIES)
-                raise ValueError(f"{quantity!r} cannot be constrained.{hint} Known: {', '.join(QUANTITIES)}")
+                raise ValueError(f"{shown(quantity)} cannot be constrained.{hint} Known: {', '.join(QUANTITIES)}")
             Constraint.parse(quantity, text)
         return constraints
+
+    @model_validator(mode="after")
+    def _can_be_counted(self) -> Sweep:
+        trials = sum(block.num_points * len(block.seeds or self.seeds) for block in self.points)
+        if trials > MAX_TRIALS:
+            raise ValueError(f"points: {trials:,} trials with all seeds, expected at most {MAX_TRIALS:,}")
+        return self
 
     @property
     def limits(self) -> tuple[Constraint, ...]:
@@ -194,7 +218,9 @@ class Constraint:
             return cls(quantity, "±", float(match[1]), float(match[2]))
         if match := re.fullmatch(rf"\s*(<=|>=|<|>)\s*{number}\s*", text):
             return cls(quantity, match[1], float(match[2]))  # type: ignore[arg-type]
-        raise ValueError(f'{quantity}: {text!r} is no condition; expected one such as "20 ± 0.5", "<= 20", ">= 12"')
+        raise ValueError(
+            f'{quantity}: {shown(text)} is no condition; expected one such as "20 ± 0.5", "<= 20", ">= 12"'
+        )
 
     def holds(self, value: float) -> bool:
         """Whether `value` of its quantity fulfils it; with ±, the ends are inside."""

@@ -24,7 +24,7 @@ ADVERSARIAL_LOSSES = {
 
 # Beyond these a setting is a slip of the keyboard, or an attempt to take all memory.
 MOST = {
-    "steps": 10**9, "batch_size": 2**16, "accumulate": 2**16, "segment_seconds": 600, "learning_rate": 1000,
+    "steps": 10**9, "batch_size": 2**16, "accumulate": 2**16, "segment_seconds": 600,
     "checkpoint_every": 10**9, "log_every": 10**9, "warmup_steps": 10**9, "num_workers": 1024, "weight_decay": 1000,
     "final_learning_rate": 1000, "spectral_steps": 10**9, "seed": 2**63 - 1,
 }  # fmt: skip
