@@ -153,9 +153,10 @@ def build_published(config: PublishedConfig) -> Codec:
     Raises:
         PublishedConfigError: a size or option is out of range.
     """
+    options = dict(config.bottleneck)
     try:
         with torch.device("meta"):  # nothing to initialize: every weight comes from a file
-            bottleneck = build_bottleneck(dim=config.backbone.dimension, **config.bottleneck)
+            bottleneck = build_bottleneck(options.pop("name"), config.backbone.dimension, **options)
             codec = Codec(config.backbone, bottleneck)
     except ValueError as error:
         raise PublishedConfigError(f"{config.family} configuration: {error}") from error
