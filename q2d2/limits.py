@@ -26,7 +26,7 @@ def require_integer(name: str, value: Any, low: int, high: int) -> None:
     Raises:
         ValueError: naming `name`, the value and the limits.
     """
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or not low <= value <= high:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not low <= int(value) <= high:
         raise ValueError(f"{name} {shown(value)}: expected an integer >= {low}, at most {high:,}")
 
 
@@ -36,7 +36,7 @@ def require_number(name: str, value: Any, low: float, high: float, expected: str
     Raises:
         ValueError: naming `name`, the value and what was `expected`.
     """
-    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not low <= value <= high:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not low <= float(value) <= high:
         raise ValueError(f"{name} {shown(value)}: expected {expected}")
 
 
