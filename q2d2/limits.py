@@ -36,7 +36,7 @@ def require_number(name: str, value: Any, low: float, high: float, expected: str
     Raises:
         ValueError: naming `name`, the value and what was `expected`.
     """
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not low <= float(value) <= high:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not low <= value <= high:  # type: ignore[operator]
         raise ValueError(f"{name} {shown(value)}: expected {expected}")
 
 
