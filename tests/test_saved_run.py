@@ -115,3 +115,10 @@ class TestRefused:
 
 def sample_utterances() -> tuple[Utterance, ...]:
     return load_corpus("sample", "test").utterances
+
+
+def test_a_sweep_counts_a_product_of_codes_as_one_token_a_frame():
+    systems = load_run(RESULTS / "q2d2-ablation").systems
+    counted = systems.groupby("family")["tokens_per_second"].agg(["min", "max"])
+    assert counted.loc["rhombic"].tolist() == counted.loc["fsq"].tolist() == [125, 125]
+    assert counted.loc["rvq"].tolist() == [250, 250]  # two stages
