@@ -69,6 +69,7 @@ def publish(
 
 def change_lines(publication: Publication) -> list[str]:
     """What changed since the predecessor, one line a change that was found."""
+    from evalkit.gate.pairing import listed
     from evalkit.history.archive import records
     from evalkit.history.boards import number_format
     from evalkit.history.changes import out_of_reach
@@ -80,7 +81,18 @@ def change_lines(publication: Publication) -> list[str]:
         name = publication.values["name"]
         return [] if publication.is_sweep else [f"nothing earlier under the name {name!r} to compare with (see --as)"]
     marked = [row for row in rows if row["verdict"]]
-    lines = [f"compared with what was before: {len(marked)} of {len(rows)} differ"]
+    kinds = {row["system"]: row["kind"] for row in publication.summary.to_pylist()}
+    compared = {row["system"] for row in rows}
+    left_out = [name for name, kind in kinds.items() if kind != "anchor" and name not in compared]
+    only_known = all(kinds.get(name) == "anchor" for name in compared)
+    what = f"compared with what was before{', known answers only' if only_known else ''}"
+    lines = [f"{what}: {len(marked)} of {len(rows)} differ"]
+    if left_out:
+        lines.append(
+            f"not compared: {listed(left_out)}; nothing earlier under this name has a system called so, scored on the "
+            "same utterances under the same protocol and versions. Systems of other names: evalkit compare BEFORE "
+            "AFTER --system OLD=NEW"
+        )
     for row in marked:
         style = number_format(row["metric"])
         numbers = [format_number(row[key], style.decimals + 1) for key in ("difference", "low", "high")]

@@ -19,6 +19,7 @@ from q2d2.errors import UserError, shown
 
 DESCRIPTION = "run.json"
 SWEEP = "sweep.json"
+PUBLISHED_TABLE = "published.csv"  # a paper's numbers beside ours; in tables/ until the run is published
 TRAINING = "training.parquet"  # of a published run: all logs, column `system`
 
 

@@ -206,6 +206,12 @@ class TestUtterances:
             assert {c.n for c in verdict.comparisons} == {48}
             assert any("u01, u05" in note for note in verdict.notes)
 
+    def test_one_name_in_two_spellings_is_one(self):
+        composed, decomposed = (renamed(BASELINE, {"u01": name}) for name in ("caf\u00e9", "cafe\u0301"))
+        verdict = compare(decomposed, composed)
+        assert verdict.reasons == ()
+        assert {c.n for c in verdict.comparisons} == {len(set(BASELINE.utterances["utterance"]))}
+
     def test_one_under_another_name_is_recognized_by_its_audio(self):
         verdict = compare(renamed(BASELINE, {"u01": "x01"}))
         assert len(verdict.reasons) == 2

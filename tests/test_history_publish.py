@@ -13,11 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evalkit.cli_history import change_lines
 from evalkit.history import publish as publishing
 from evalkit.history.migrations import HistoryError
 from evalkit.history.names import folder_name, slug
 from evalkit.history.publication import Publication, read_publication
 from evalkit.history.publish import publish
+from evalkit.report.published import published_table
 from evalkit.saved_run import RunError, load_run
 from tests.command import evalkit
 from tests.published_runs import METRICS, SYSTEMS, write_run
@@ -101,6 +103,19 @@ class TestWhatItHolds:
         assert {path.name for path in publication.folder.iterdir()} == listed
         mode = publication.folder.stat().st_mode & 0o777
         assert mode == 0o755
+
+    def test_a_papers_numbers_as_the_run_had_them(self, tmp_path):
+        run = shutil.copytree(RESULTS / "q2d2-table", tmp_path / "run")
+        own = published_table(load_run(run))
+        done = publish(run, tmp_path / "store")
+        kept = published_table(load_run(done.publication.folder))
+        assert own is not None
+        assert kept is not None
+        assert kept.lines == own.lines
+        assert "published.csv" in done.publication.values["files"]
+        (done.publication.folder / "published.csv").unlink()
+        with pytest.raises(HistoryError, match=r"published\.csv is missing"):
+            read_publication(done.publication.folder)
 
 
 class TestTheSameRunAgain:
@@ -214,6 +229,13 @@ class TestChanges:
         assert set(changes(done.publication)["predecessor"]) == {first.id}
         (told,) = done.damaged
         assert str(broken.folder / "summary.parquet") in told
+
+    def test_what_was_not_compared_is_said(self, tmp_path):
+        publish(small_run(tmp_path / "a", name="x"), tmp_path / "store")
+        other = small_run(tmp_path / "b", name="x", day=1, systems=("ground-truth", "renamed"))
+        first, second, *_ = change_lines(publish(other, tmp_path / "store").publication)
+        assert first.startswith("compared with what was before, known answers only: 0 of")
+        assert second.startswith("not compared: renamed; ")
 
 
 class TestRefused:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from evalkit.saved_run import RunError, SavedRun
+from evalkit.spelling import normalized
 
 NEEDED = ("system", "dataset", "utterance", "speaker", "metric", "value", "status", "detail")
 OF_SYSTEMS = ("system", "kind")
@@ -95,7 +96,9 @@ def read_rows(run: SavedRun, metrics: Iterable[str] | None, renamed: Mapping[str
     Raises:
         RunError: there are no rows, an utterance was scored twice, or a system is unknown.
     """
-    frame, systems = run.utterances, run.systems
+    systems = run.systems
+    spelled = _spellings(run)
+    frame = run.utterances.assign(utterance=run.utterances["utterance"].map(spelled))
     for column in ("protocol", "version"):
         frame = frame.assign(**{column: frame[column].fillna("") if column in frame else ""})
     if metrics is not None:
@@ -127,11 +130,18 @@ def read_rows(run: SavedRun, metrics: Iterable[str] | None, renamed: Mapping[str
     estimates: dict[tuple[str, str], dict[str, str]] = {}
     columns_of_signals = (run.signals[column].tolist() for column in SIGNALS)
     for system, dataset, utterance, reference, estimate in zip(*columns_of_signals, strict=True):
-        dataset = (renamed or {}).get(dataset, dataset)
+        dataset, utterance = (renamed or {}).get(dataset, dataset), spelled[utterance]
         references.setdefault(dataset, {})[utterance] = reference
         estimates.setdefault((system, dataset), {})[utterance] = estimate
     by_system = {str(row["system"]): {str(k): v for k, v in row.items()} for row in systems.to_dict("records")}
     return Rows(run, scores, versions, speakers, references, estimates, by_system)
+
+
+def _spellings(run: SavedRun) -> dict[Any, Any]:
+    """Utterance -> its name as it is compared: runs of other machines, and older ones, may spell it differently."""
+    names = {*run.utterances["utterance"], *run.signals["utterance"]}
+    spelled = {name: normalized(name) if isinstance(name, str) else name for name in names}
+    return spelled if len(set(spelled.values())) == len(names) else {name: name for name in names}
 
 
 def number(value: Any) -> float | None:

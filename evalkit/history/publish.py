@@ -31,7 +31,7 @@ from evalkit.history.publication import (
     read_publication,
 )
 from evalkit.history.summaries import as_table
-from evalkit.saved_run import SWEEP, TRAINING, SavedRun, load_run
+from evalkit.saved_run import PUBLISHED_TABLE, SWEEP, TRAINING, SavedRun, load_run
 from evalkit.sweeps.written import TABLES as SWEEP_TABLES
 from evalkit.tables.csv_text import read_csv
 from q2d2.files import write_atomically
@@ -144,6 +144,8 @@ def _write(folder: Path, run: SavedRun, publication: Publication) -> None:
         path = run.folder / "tables" / f"{name}.csv"
         if description == SWEEP and path.is_file():
             tables[name] = pa.Table.from_pandas(read_csv(path), preserve_index=False)
+    if (published := run.folder / "tables" / PUBLISHED_TABLE).is_file():  # it knew which weights were loaded
+        shutil.copyfile(published, folder / PUBLISHED_TABLE)
     for name, table in tables.items():
         pq.write_table(table, folder / f"{name}.parquet", compression="zstd", compression_level=15)
     files = {

@@ -11,7 +11,7 @@ import pandas as pd
 
 from evalkit.papers import Paper, paper_names, read_paper
 from evalkit.report.names import first_sentence, plain
-from evalkit.saved_run import RunError, SavedRun
+from evalkit.saved_run import PUBLISHED_TABLE, RunError, SavedRun
 from evalkit.tables import Counterpart, compare_with_paper
 from evalkit.tables.csv_text import read_csv
 from evalkit.tables.published import HEAD as PRINTED
@@ -38,13 +38,15 @@ def published_table(run: SavedRun) -> PublishedTable | None:
     The run's own table is taken where it is there, as it knew which weights were loaded.
 
     Raises:
-        RunError: its tables/published.csv is damaged.
+        RunError: its published.csv is damaged.
     """
     experiment = run.description.get("experiment") or {}
     if experiment.get("paper") not in paper_names():
         return None
     paper = read_paper(experiment["paper"])
-    path = run.folder / "tables" / "published.csv"
+    path = run.folder / "tables" / PUBLISHED_TABLE
+    if not path.is_file():
+        path = run.folder / PUBLISHED_TABLE
     if path.is_file():
         try:
             compared = read_csv(path).fillna({"remarks": "", "dataset": ""})
