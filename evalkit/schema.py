@@ -101,7 +101,7 @@ def describe(error: ValidationError, model: type[BaseModel]) -> str:
 def _clause(error: Any, model: type[BaseModel]) -> str:
     """One of pydantic's errors: the key, what is wrong with it, and what was given."""
     *parents, last = error["loc"] or ("",)
-    key = printable(".".join(str(part) for part in error["loc"]))
+    key = printable(".".join(str(part) for part in error["loc"])) if error["loc"] else ""
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         known = known_keys(model, parents)
         listed = ", ".join(known[:MAX_KNOWN])

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from q2d2.errors import shown
+from q2d2.plain_values import shortened
 from q2d2.registry import Registry
 
 # Baselines and other packages' bottlenecks join through the entry-point group (see pyproject.toml).
@@ -137,6 +138,8 @@ def build_bottleneck(name: str, dim: int, /, **options: Any) -> Bottleneck:
     except (TypeError, AttributeError, LookupError, ArithmeticError, RuntimeError) as error:
         # What a constructor stumbles over that did not check its options; ours do.
         known = [option for option in inspect.signature(cls).parameters if option != "dim"]
-        raise ValueError(f"bottleneck {name!r}: {error}. Its options: {', '.join(known) or 'none'}.") from error
+        raise ValueError(
+            f"bottleneck {name!r}: {shortened(error)}. Its options: {', '.join(known) or 'none'}."
+        ) from error
     bottleneck.spec = {"name": name, **options}
     return bottleneck

@@ -36,7 +36,7 @@ def shown(value: Any) -> str:
 
 def printable(name: str) -> str:
     """A name for a message: as it is, or quoted where it would move the cursor, and cut to about 80 characters."""
-    return name if name.isprintable() and len(name) <= ECHOED else shown(name)
+    return name if name and name.isprintable() and len(name) <= ECHOED else shown(name)
 
 
 class _Repr(reprlib.Repr):

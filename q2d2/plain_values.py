@@ -26,7 +26,7 @@ MAX_JSON_BYTES = 32 * 2**20
 MAX_YAML_BYTES = 2**20
 MAX_DEPTH = 64
 # Counted with what aliases stand for, each time that they do.
-MAX_YAML_VALUES = 100_000
+MAX_YAML_VALUES = 30_000
 MAX_DIGITS = 100
 BARE_NULL = 'null without quotes means "nothing" in YAML: the bottleneck without codes is called unquantized'
 MERGE = "tag:yaml.org,2002:merge"
@@ -252,7 +252,7 @@ def require_plain(value: Any, key: str = "", depth: int = 0) -> None:
         NotPlain: the message begins with the dotted key.
     """
     if depth > MAX_DEPTH:
-        raise NotPlain(f"{printable(key)}: {TOO_DEEP}")
+        raise NotPlain(f"{_named(key)}{TOO_DEEP}")
     if isinstance(value, dict):
         for name, inner in value.items():
             if not isinstance(name, str):
