@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
+import lzma
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -189,6 +191,48 @@ def test_hostile_archive_is_refused(publish: Publish, tmp_path: Path, kind: str)
         get(destination)
     assert not list(tmp_path.rglob("escaped.txt"))
     assert not (destination / "LibriSpeech").exists()
+
+
+def blocks(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
+    """An archive of headers as they are given, whatever they claim."""
+    raw = b"".join(member.tobuf(tarfile.USTAR_FORMAT) + data + bytes(-len(data) % 512) for member, data in members)
+    return gzip.compress(raw + bytes(1024))
+
+
+def claiming(name: str, size: int, kind: bytes = tarfile.REGTYPE, **more: object) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.size, member.type = size, kind
+    for key, value in more.items():
+        setattr(member, key, value)
+    return member
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (lambda: blocks((claiming("bomb", 2**22), bytes(2**22))), "claims far more than it can hold"),
+        (lambda: blocks((claiming("a", 7 * 2**30), b"")), "claims far more than it can hold"),
+        (lambda: blocks(*[(claiming(f"{n}", 0), b"") for n in range(20)]), "claims too many files"),
+        (lambda: blocks((claiming("a", 2**21, tarfile.XHDTYPE), bytes(2**21))), "a header of 2,097,152 bytes"),
+        (lambda: blocks((claiming("a", 2**21, tarfile.GNUTYPE_LONGNAME), b"x" * 2**21)), "a header of 2,097,152 bytes"),
+        (lambda: blocks((claiming("a", 512, tarfile.GNUTYPE_SPARSE), bytes(512))), "a file with holes"),
+        (lambda: blocks((claiming("fifo", 0, tarfile.FIFOTYPE), b"")), "unsafe and was not unpacked"),
+        (lambda: lzma.compress(b"text" * 999)[:-20], "cannot be unpacked"),
+        (lambda: b"BZh9" + bytes(99), "cannot be unpacked"),
+        (lambda: bytes(5000), "cannot be unpacked|holds no folder"),
+    ],
+)  # fmt: skip
+def test_bombs_and_lies_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: Callable[[], bytes], reason: str
+) -> None:
+    monkeypatch.setattr(fetching, "_SPARE_BYTES", 2**20)
+    monkeypatch.setattr(fetching, "_SPARE_MEMBERS", 9)
+    (tmp_path / "x.tar.gz").write_bytes(content())
+    with pytest.raises(DatasetError, match=reason) as caught:
+        fetching.unpack(tmp_path / "x.tar.gz", tmp_path / "scratch", tmp_path / "data", FOLDER)
+    assert "x.tar.gz" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert leftovers(tmp_path) == ["x.tar.gz"]
 
 
 def test_absolute_member_stays_inside(publish: Publish, tmp_path: Path) -> None:

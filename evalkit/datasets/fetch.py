@@ -5,6 +5,7 @@ Everything unfinished lives in DESTINATION/.fetch; a corpus folder appears only 
 
 from __future__ import annotations
 
+import lzma
 import shutil
 import sys
 import tarfile
@@ -12,15 +13,20 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from evalkit.datasets import DATASETS
 from evalkit.datasets.archive import Archive
 from evalkit.datasets.corpus import DatasetError, find_audio
 from evalkit.datasets.layout import require_part, root_variable
 from evalkit.download import Progress, download, verify
+from q2d2.errors import printable
 
 # Unpacked size over archive size, with a margin; the largest is that of LJSpeech, 1.4.
 _UNPACKED_RATIO = 1.5
+# Beyond what the ratio allows, for small archives; and the least packed bytes a file of a corpus has, on average.
+_SPARE_BYTES, _SPARE_MEMBERS, _MEMBER_BYTES = 64 * 2**20, 10_000, 1_000
+_HEADER_BYTES = 2**20  # of one long name or attribute: what is read into memory
 
 
 @dataclass(frozen=True)
@@ -107,8 +113,9 @@ def archives_of(dataset: str) -> Mapping[str, Archive]:
 def unpack(packed: Path, scratch: Path, destination: Path, folder: str, progress: Progress | None = None) -> None:
     """Unpack a tar archive into `scratch`, then move `folder` and the files beside it to `destination`.
 
-    Members that lead out of the folder (absolute paths, "..", links), devices and the like are refused. The move of
-    `folder` is one rename and comes last: a kill leaves it whole or absent.
+    Members that lead out of the folder (absolute paths, "..", links), devices and the like are refused, and so is what
+    unpacks to more than the room that `fetch` asked for. The move of `folder` is one rename and comes last: a kill
+    leaves it whole or absent.
 
     Raises:
         DatasetError: the archive is damaged, unsafe, or lacks `folder`, or the disk is full; nothing
@@ -119,9 +126,16 @@ def unpack(packed: Path, scratch: Path, destination: Path, folder: str, progress
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     size = packed.stat().st_size
+    room, members = int(_UNPACKED_RATIO * size) + _SPARE_BYTES, size // _MEMBER_BYTES + _SPARE_MEMBERS
     try:
-        with packed.open("rb") as raw, tarfile.open(fileobj=raw, mode="r|*") as tar:
-            for member in tar:
+        with packed.open("rb") as raw, tarfile.open(fileobj=raw, mode="r|*", tarinfo=_Member) as tar:
+            for count, member in enumerate(tar, start=1):
+                room -= member.size
+                if room < 0 or count > members:
+                    raise DatasetError(
+                        f"{packed.name} is unsafe and was not unpacked: in {size:,} bytes it claims "
+                        + ("too many files" if count > members else "far more than it can hold")
+                    )
                 tar.extract(member, scratch, filter="data")
                 if progress is not None:
                     progress("unpacking", raw.tell(), size)
@@ -135,10 +149,31 @@ def unpack(packed: Path, scratch: Path, destination: Path, folder: str, progress
         (scratch / folder).rename(target)
     except tarfile.FilterError as error:
         raise DatasetError(f"{packed.name} is unsafe and was not unpacked: {error}") from error
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        raise DatasetError(f"{packed.name} cannot be unpacked in {scratch}: {error}") from error
+    # The last ones: names with a zero byte, times that no file can have.
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError, ValueError, OverflowError) as error:
+        if isinstance(error, DatasetError):
+            raise
+        raise DatasetError(f"{packed.name} cannot be unpacked in {scratch}: {printable(str(error))}") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+class _Member(tarfile.TarInfo):
+    """A header that is looked at before what it announces is read into memory."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str | None, errors: str) -> Self:
+        member = super().frombuf(buf, encoding, errors)
+        if member.type in _READ_WHOLE and member.size > _HEADER_BYTES:
+            raise tarfile.ReadError(f"a header of {member.size:,} bytes, at most {_HEADER_BYTES:,} are read")
+        if member.type == tarfile.GNUTYPE_SPARSE:
+            raise tarfile.ReadError("a file with holes, which no corpus has")
+        return member
+
+
+_READ_WHOLE = (
+    tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK,
+)  # fmt: skip
 
 
 def _require_complete(there: Fetched, archive: Archive) -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors.numpy import save
 from torch import Tensor
 
 from evalkit.datasets.corpus import find_audio
 from evalkit.geometry.partition import Floats
+from q2d2.archives import ArchiveError, read_npz
 from q2d2.audio import read_blocks, read_header
 from q2d2.bottleneck import BOTTLENECKS
 from q2d2.checkpoints import load_codec
@@ -21,6 +21,7 @@ from q2d2.errors import UserError
 from q2d2.files import whole
 from q2d2.quantizer import Q2D2, SPAN_MARGIN
 from q2d2.resampling import resample_blocks
+from q2d2.tensors import UnreadableTensors, read_safetensors
 from q2d2.tokens import identify_codec
 
 KEY = "latents"
@@ -45,13 +46,12 @@ def read_latents(path: Path) -> Floats:
         raise LatentsError(f"{path}: latents are read from .safetensors or .npz")
     try:
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                arrays = dict(file)
+            arrays = read_npz(path)
         else:
-            arrays = load_file(path)
-    except FileNotFoundError as error:
-        raise LatentsError(f"{path}: there is no such file; --record CHECKPOINT makes one") from error
-    except (SafetensorError, ValueError, OSError, EOFError, TypeError) as error:
+            arrays = {name: tensor.numpy() for name, tensor in read_safetensors(path)[0].items()}
+    except (ArchiveError, UnreadableTensors, TypeError) as error:
+        if not path.exists():
+            raise LatentsError(f"{path}: there is no such file; --record CHECKPOINT makes one") from error
         raise LatentsError(f"{path} cannot be read as {path.suffix[1:]}: {error}") from error
     if KEY not in arrays and len(arrays) != 1:
         raise LatentsError(f"{path}: expected one array, or one called {KEY!r}; found {', '.join(arrays) or 'none'}")
