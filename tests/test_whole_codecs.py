@@ -192,6 +192,22 @@ def test_half_precision_files_run_in_single(copy: Path) -> None:
 
 
 @each
+def test_weights_that_are_no_numbers_are_refused_by_name(copy: Path, name: str) -> None:
+    path = copy / name / "model.safetensors"
+    tensors = load_file(path)
+    key = next(key for key in sorted(tensors) if key.endswith("bias"))
+    for wrong, fault in (
+        (tensors[key] / 0, "values are not finite"),
+        (tensors[key].long(), "int64, expected float32"),
+        (tensors[key].to(torch.float8_e4m3fn), "float8_e4m3fn, expected float32"),
+    ):
+        save_file(tensors | {key: wrong}, path, metadata={"format": "pt"})
+        with pytest.raises(CodecError, match=rf"model\.safetensors: {re.escape(key)}: .*{fault}") as caught:
+            built(name, copy)
+        assert "\n" not in str(caught.value)
+
+
+@each
 def test_other_weights_have_another_digest(copy: Path, root: Path, name: str) -> None:
     path = copy / name / "model.safetensors"
     tensors = load_file(path)

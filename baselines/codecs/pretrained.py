@@ -18,10 +18,12 @@ from torch import Tensor
 from baselines.codecs import CodecError, WholeCodec
 from baselines.codecs.weights import files_sha256
 from q2d2.borders import check_audio, check_length
+from q2d2.tensors import listed, read_safetensors, value_faults
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 FILES = (CONFIG, WEIGHTS)
+_FLAGS = ("inited", "initialized")  # of a codebook: a number in the model, and either in files
 
 if importlib.util.find_spec("transformers") is None:  # said now, as it is imported only when a model is loaded
     raise ImportError("the package transformers is not installed")
@@ -152,6 +154,12 @@ def load_pretrained(architecture: str, folder: Path) -> Any:
                 f"{folder / WEIGHTS} {kind} that {CONFIG} describes: {', '.join(keys[:3])}{more}. "
                 f"It is not a file of this {architecture}: fetch the weights again"
             )
+    # transformers converts what it reads, so the file itself is looked at.
+    tensors, _ = read_safetensors(folder / WEIGHTS)
+    numbers = {name for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
+    flags = [name for name in tensors if name not in numbers or name.rpartition(".")[2] in _FLAGS]
+    if faults := value_faults(tensors, [name for name in flags if not tensors[name].is_floating_point()]):
+        raise CodecError(f"{folder / WEIGHTS}: {listed(faults)}. Fetch the weights again")
     return model.eval()
 
 
