@@ -23,7 +23,7 @@ from q2d2.tensors import listed, read_safetensors, value_faults
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 FILES = (CONFIG, WEIGHTS)
-_FLAGS = ("inited", "initialized")  # of a codebook: a number in the model, and either in files
+_FLAGS = (".inited", ".initialized")  # of a codebook: a number in the model, and either in files
 
 if importlib.util.find_spec("transformers") is None:  # said now, as it is imported only when a model is loaded
     raise ImportError("the package transformers is not installed")
@@ -156,9 +156,9 @@ def load_pretrained(architecture: str, folder: Path) -> Any:
             )
     # transformers converts what it reads, so the file itself is looked at.
     tensors, _ = read_safetensors(folder / WEIGHTS)
-    numbers = {name for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
-    flags = [name for name in tensors if name not in numbers or name.rpartition(".")[2] in _FLAGS]
-    if faults := value_faults(tensors, [name for name in flags if not tensors[name].is_floating_point()]):
+    flags = [name for name, tensor in model.state_dict().items() if not tensor.is_floating_point()]
+    flags += [name for name, tensor in tensors.items() if name.endswith(_FLAGS) and not tensor.is_floating_point()]
+    if faults := value_faults(tensors, flags):
         raise CodecError(f"{folder / WEIGHTS}: {listed(faults)}. Fetch the weights again")
     return model.eval()
 
