@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from evalkit.escaping import printable
 from evalkit.history.archive import read_history
 from evalkit.history.links import run_page, system_page
 from evalkit.history.publish import publish
@@ -61,7 +62,7 @@ class TestChoices:
         page = index.page
         boards = page.locator("section[data-dataset]:visible")
         assert boards.count() == 2
-        assert HOSTILE in rows(index)
+        assert printable(HOSTILE) in rows(index)
         page.get_by_label("Data set").select_option("ljspeech/gt")
         assert boards.locator("h2").inner_text() == "ljspeech/gt, protocol paper"
         page.get_by_label("Data set").select_option("")
@@ -148,7 +149,7 @@ def test_no_page_is_wider_than_a_phone_and_hostile_names_are_text(browser, site,
     for name in (*lists, f"boards/{board}", *own, run_pages[1], run_pages[-1]):
         opened = browser.open(site / name, width=360, height=700)
         assert opened.overflow() <= 0, name
-        assert (opened.page.locator("h1").inner_text() == HOSTILE) == (name == hostile)
+        assert (opened.page.locator("h1").inner_text() == printable(HOSTILE)) == (name == hostile)
         assert opened.page.locator("img").count() == 0
         opened.assert_quiet()
         browser.close_pages()

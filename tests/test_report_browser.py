@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from evalkit.escaping import printable
 from evalkit.report.page import report_page
 from evalkit.saved_run import load_run
 from tests.browser import Browser, Opened, start_browser
@@ -207,7 +208,7 @@ class TestHostileNames:
         shown = opened.page.evaluate(
             "[...document.querySelectorAll('#systems tbody th')].map(each => each.textContent)"
         )
-        assert shown[1:] == list(HOSTILE)
+        assert shown[1:] == [printable(name) for name in HOSTILE]
         unfold(opened)
         assert opened.violations() == []
         opened.assert_quiet()

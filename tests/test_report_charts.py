@@ -67,9 +67,9 @@ class TestSvg:
 
 class TestNames:
     def test_marks_of_direction_stay_inside(self):
-        assert isolated("a\u202eb\u2069c") == "\u2068a b c\u2069"
-        assert plain("a\n\x00b") == "a b"
-        assert plain("\u202e") == "(no name)"
+        assert isolated("a\u202eb\u2069c") == "\u2068a\\u202eb\\u2069c\u2069"
+        assert plain("a\n\x00b") == "a \\x00b"
+        assert plain(" \t") == "(no name)"
 
     def test_both_ends_of_a_long_name_are_kept(self):
         short = shortened("start" + "x" * 300 + "end", 20)

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from evalkit.escaping import printable
 from evalkit.report.page import report_page
 from evalkit.saved_run import SavedRun, load_run
 from evalkit.store import example_path
@@ -408,13 +409,13 @@ class TestHostileNames:
         for _ in MARKED_NAMES[1:]:
             part(opened, "next").click()
         names = opened.page.locator(".listening-name bdi")
-        assert names.all_text_contents() == ["ground-truth", *HOSTILE]
+        assert names.all_text_contents() == ["ground-truth", *(printable(name) for name in HOSTILE)]
         for system in part(opened, "of").locator("option").all():
             part(opened, "of").select_option(value=system.get_attribute("value"))
             part(opened, "ends").get_by_role("button").first.click()
-        assert state(opened, "system") == HOSTILE[-1]
+        assert state(opened, "system") == printable(HOSTILE[-1])
         part(opened, "utterance").select_option(index=0)
-        assert names.all_text_contents() == ["ground-truth", *HOSTILE]
+        assert names.all_text_contents() == ["ground-truth", *(printable(name) for name in HOSTILE)]
         row(opened, 1).get_by_role("button").click()
         wait(opened, "document.getElementById('listening-panel').dataset.position > 0.1")
         assert opened.page.evaluate("window.attacked") is None
