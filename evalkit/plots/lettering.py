@@ -39,7 +39,7 @@ def legible(figure: Figure) -> Figure:
             families |= others
     if families:  # ticks are made and lettered when they are drawn
         for axes in figure.axes:
-            axes.tick_params(labelfontfamily=[BASE, *sorted(families)])  # type: ignore[call-arg]
+            axes.tick_params(labelfontfamily=[BASE, *sorted(families)])
     return figure
 
 

@@ -47,7 +47,7 @@ def _texts_of(frame: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame
         key for key in frame if pd.api.types.is_string_dtype(frame[key]) or frame[key].dtype in (object, "category")
     ]
     changed = {
-        key: [change(value) if isinstance(value, str) else value for value in frame[key].astype(object)]
+        str(key): [change(value) if isinstance(value, str) else value for value in frame[key].astype(object)]
         for key in texts
     }
     return frame.assign(**changed)
