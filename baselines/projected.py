@@ -61,7 +61,7 @@ class ProjectedBottleneck(Bottleneck):
             return self.nearest(self._frames(latents)).transpose(1, 2)
 
     def decode(self, codes: Tensor) -> Tensor:
-        check_codes(codes, self.codebook_sizes)
+        check_codes(codes, self.codebook_sizes, self.lowest_code)
         with torch.autocast(codes.device.type, enabled=False):
             quantized: Tensor = self.project_out(self.lookup(codes.transpose(1, 2)))
             return quantized.transpose(1, 2)

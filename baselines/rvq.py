@@ -48,6 +48,8 @@ class RVQ(ProjectedBottleneck):
         ValueError: an option is out of range, or latents or codes have another shape.
     """
 
+    lowest_code = DROPPED
+
     def __init__(
         self,
         dim: int,

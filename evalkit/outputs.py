@@ -120,7 +120,7 @@ def scored_system(
         system: ready to reconstruct.
         records: of all utterances of the evaluation.
         described: its checkpoint's JSON; None for a known-answer system.
-        speed: what was measured of it; None for a known-answer system, or where no utterance could be read.
+        speed: what was measured of it; None for a known-answer system, or where it could not be measured.
     """
     usage = CodeUsage(system.codebook_sizes)
     for record in records:

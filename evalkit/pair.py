@@ -21,6 +21,7 @@ from evalkit.durations import refused_durations
 from evalkit.metrics import Analysis, Features, Metric, Unavailable, Unscorable, load_metric, version_on
 from evalkit.metrics.signals import check_signal, count_clipped
 from evalkit.protocol import Protocol
+from q2d2.audio import HIGHEST_PEAK
 from q2d2.rates import RateError, check_rate
 
 Audio = NDArray[np.float32]
@@ -109,12 +110,16 @@ class PairScorer:
         for name in metrics:
             try:
                 metric = load_metric(name, self.device)
-                if not (metric.needs_reference and self._refusal):  # an earlier version may have scored it
+                if not self._is_refused(metric):  # an earlier version may have scored it
                     keys[name] = self._key(metric)
             except (Unavailable, ImportError):
                 continue  # scoring says so
         known = self.cache.get_many(list(keys.values()))
-        return {name: self._from_cache(name, known[key]) for name, key in keys.items() if key in known}
+        return {
+            name: self._from_cache(name, known[key])
+            for name, key in keys.items()
+            if key in known and _can_be(load_metric(name, self.device), float(known[key]["value"]))
+        }
 
     def score(self, name: str) -> Score:
         """Score by the metric `name`; whatever it raises is a failed score.
@@ -134,8 +139,7 @@ class PairScorer:
             signals = self._signals(metric)
             start = time.perf_counter()
             value = float(self._value(metric, *signals))
-            low, high = getattr(metric, "bounds", (-math.inf, math.inf))
-            if not (math.isfinite(value) and low <= value <= high):
+            if not _can_be(metric, value):
                 raise Unscorable(f"{name} gave {value:g}, which is no {metric.label}")
         except Unavailable as error:  # known only now, such as weights that are not the published ones
             return Score(name, None, "unavailable", str(error), 0.0, version)
@@ -257,6 +261,18 @@ class PairScorer:
         reference = self._at(rate, "whole reference", self._reference, self.pair.reference_rate)
         return estimate_delay(reference, self._estimate, rate, self.protocol.max_delay_seconds)
 
+    def _is_refused(self, metric: Metric) -> bool:
+        return self._is_absurd[1] or (metric.needs_reference and (self._is_absurd[0] or bool(self._refusal)))
+
+    @functools.cached_property
+    def _is_absurd(self) -> tuple[bool, bool]:
+        """Whether reference and estimate have a sample that is not finite, or beyond the stated peak."""
+        pair = self.pair
+        reference, estimate = (
+            signal.size > 0 and not np.abs(signal).max() <= HIGHEST_PEAK for signal in (pair.reference, pair.estimate)
+        )
+        return bool(reference), bool(estimate)
+
     @functools.cached_property
     def _refusal(self) -> str:
         """Why the two signals cannot be compared, whatever they hold; empty where they can."""
@@ -266,6 +282,11 @@ class PairScorer:
         return refused_durations(
             pair.reference, pair.reference_rate, pair.estimate, pair.estimate_rate, self.protocol.max_mismatch
         )
+
+
+def _can_be(metric: Metric, value: float) -> bool:
+    low, high = getattr(metric, "bounds", (-math.inf, math.inf))
+    return math.isfinite(value) and bool(low <= value <= high)
 
 
 class _Matched(NamedTuple):

@@ -19,7 +19,7 @@ from evalkit.outputs import RunResult, ScoredSystem, scored_system, write_output
 from evalkit.plan import Plan
 from evalkit.planned import Planned, PlannedBottleneck, PlannedFolder
 from evalkit.scoring import Scorer
-from evalkit.speed import measure_rtf
+from evalkit.speed import Rtf, measure_rtf
 from evalkit.store import RunStore
 from evalkit.systems import Audio, CodecSystem, System, UnavailableSystem, anchors
 from evalkit.tracking import send_results
@@ -135,19 +135,26 @@ def _measure_speed(plan: Plan, store: RunStore, system: CodecSystem) -> dict[str
     clip, rate = _clip(plan.test_utterances, settings.seconds)
     if not len(clip):
         return None  # no utterance could be read: failed rows name them all
-    with torch.inference_mode():
-        signal = system.prepare(clip, rate)
-        codes = system.coder.encode(signal)
-        timed = measure_rtf(
-            lambda: system.coder.encode(signal), lambda: system.coder.decode(codes), len(clip) / rate, settings.repeats,
-            synchronize=torch.cuda.synchronize if system.device.type == "cuda" else None, device=system.device.type,
-        )  # fmt: skip
+    try:
+        timed = _time(system, clip, rate, settings.repeats)
+    except Exception:  # as in evaluation: it may fail on this clip alone, and must not end a run
+        return None
     values = {
         "rtf_encode": timed.encode, "rtf_decode": timed.decode, "rtf_detail": timed.detail,
         "settings": settings.model_dump(),
     }  # fmt: skip
     store.append_speed(system.name, key, values)
     return values
+
+
+@torch.inference_mode()
+def _time(system: CodecSystem, clip: Audio, rate: int, repeats: int) -> Rtf:
+    signal = system.prepare(clip, rate)
+    codes = system.coder.encode(signal)
+    return measure_rtf(
+        lambda: system.coder.encode(signal), lambda: system.coder.decode(codes), len(clip) / rate, repeats,
+        synchronize=torch.cuda.synchronize if system.device.type == "cuda" else None, device=system.device.type,
+    )  # fmt: skip
 
 
 def _clip(utterances: tuple[Utterance, ...], seconds: float) -> tuple[Audio, int]:

@@ -3,20 +3,29 @@ code and never a number."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from q2d2.audio import HIGHEST_PEAK
 from q2d2.errors import NotFinite
 
 # Scales of integers that are read as floats by mistake.
 _FULL_SCALE = {torch.uint8: "255", torch.int16: "32768", torch.int32: "2**31"}
 
 
+class CodeError(ValueError, IndexError):
+    """A code that its codebook does not have."""
+
+
 def require_finite(values: Tensor, what: str) -> None:
     """Raise NotFinite where a value of `values` is NaN or infinite; `what` names them in the message."""
-    if not bool(torch.isfinite(values).all()):
+    if values.is_meta or not values.numel():
+        return
+    low, high = values.detach().aminmax()  # NaN and infinity survive; a tenth of the time of isfinite().all()
+    if not math.isfinite(high.maximum(-low)):
         bad = values.numel() - int(torch.isfinite(values).sum())
         raise NotFinite(f"{what}: {bad:,} of {values.numel():,} values are NaN or infinite")
 
@@ -37,12 +46,33 @@ def check_audio(audio: Tensor) -> None:
         raise ValueError(f"audio is {audio.dtype}, expected torch.float32 in [-1, 1]: audio.float(){scale}")
 
 
-def check_codes(codes: Tensor, codebook_sizes: Sequence[int]) -> None:
-    """That `codes` are (batch, quantizers, frames) int64, each in its codebook; no codebook sizes allow all.
+def require_audible(audio: Tensor, what: str) -> None:
+    """That samples from outside are finite and within `q2d2.audio.HIGHEST_PEAK`.
+
+    Raises:
+        NotFinite: some are NaN or infinite; `what` names them in the message.
+        ValueError: one is beyond the peak.
+    """
+    if audio.is_meta or not audio.numel():
+        return
+    low, high = audio.detach().aminmax()
+    peak = float(high.maximum(-low))
+    if peak <= HIGHEST_PEAK:
+        return
+    require_finite(audio, what)
+    raise ValueError(
+        f"{what} has a peak of {peak:.4g}, at most {HIGHEST_PEAK:g} allowed where full scale is 1: integers read as "
+        "floating point (divide 16-bit samples by 32768), or damaged samples"
+    )
+
+
+def check_codes(codes: Tensor, codebook_sizes: Sequence[int], lowest: int = 0) -> None:
+    """That `codes` are (batch, quantizers, frames) int64, each from `lowest` on in its codebook; no sizes allow all.
 
     Raises:
         TypeError: they are no tensor.
-        ValueError: they have another shape or dtype, or one is out of range.
+        ValueError: they have another shape or dtype.
+        CodeError: one is out of range; a GPU would end the process for it.
     """
     if not codebook_sizes:
         return
@@ -57,8 +87,11 @@ def check_codes(codes: Tensor, codebook_sizes: Sequence[int]) -> None:
         return
     for quantizer, size in enumerate(codebook_sizes):
         low, high = (int(end) for end in codes[:, quantizer].aminmax())
-        if low < 0 or high >= size:
-            raise ValueError(f"codes {low} to {high} of quantizer {quantizer}, whose codebook has {size}")
+        if low < lowest or high >= size:
+            raise CodeError(
+                f"codes {low} to {high} of quantizer {quantizer}, whose codebook has {size}: they are outside "
+                f"{lowest}..{size - 1}"
+            )
 
 
 def check_length(length: int | None, held: int) -> None:

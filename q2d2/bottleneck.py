@@ -51,11 +51,13 @@ class Bottleneck(nn.Module, ABC):
     Attributes:
         dim: channels of the latents.
         codebook_sizes: number of codes of each quantizer; empty for a continuous bottleneck.
+        lowest_code: 0, or -1 where `decode` takes it for a quantizer that was left out.
         is_product: the codes of a frame are the digits of one index, as the family's papers count tokens (Q2D2, FSQ).
     """
 
     codebook_sizes: tuple[int, ...] = ()
     is_product: ClassVar[bool] = False
+    lowest_code: ClassVar[int] = 0
     spec: dict[str, Any]
 
     def __init__(self, dim: int) -> None:

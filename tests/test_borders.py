@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,12 +12,18 @@ import pytest
 import soundfile
 import torch
 
+from baselines.codecs import CodecError, build_codec
 from baselines.codecs.opus import Opus
+from evalkit import runner
+from evalkit.cache import Cache
+from evalkit.experiment import SpeedSection
+from evalkit.metrics import load_metric
 from evalkit.metrics.signals import Unscorable, check_signal
 from evalkit.pair import Pair, PairScorer
 from evalkit.protocol import get_protocol
+from evalkit.systems import CodecSystem
 from q2d2.audio import AudioError, encode_flac, read_audio, read_blocks
-from q2d2.bottleneck import build_bottleneck
+from q2d2.bottleneck import NullBottleneck, build_bottleneck
 from q2d2.checkpoints import save_codec
 from q2d2.codec import Codec, codec_config
 from q2d2.codec.chunks import encode_blocks
@@ -23,6 +31,7 @@ from q2d2.codec.inference import prepare_for_inference
 from q2d2.errors import NotFinite
 from tests.command import TINY, evalkit, write_experiment
 from tests.finished_run import leave_out_plots, rows
+from tests.small_whole_codec import Halved
 
 FAMILIES: dict[str, dict[str, Any]] = {
     "null": {},
@@ -75,7 +84,7 @@ def test_audio_that_is_not_finite_is_refused_on_both_sides(name: str) -> None:
 def test_codes_out_of_range_or_of_another_kind_are_refused_alike(name: str) -> None:
     bottleneck = small_codec(name).bottleneck
     codes = torch.zeros(1, len(bottleneck.codebook_sizes), 4, dtype=torch.int64)
-    for wrong in (-1, bottleneck.codebook_sizes[0], 2**62, -(2**63)):
+    for wrong in (bottleneck.lowest_code - 1, bottleneck.codebook_sizes[0], 2**62, -(2**63)):
         bad = codes.clone()
         bad[0, 0, 1] = wrong
         with pytest.raises(ValueError, match="of quantizer 0, whose codebook has"):
@@ -187,3 +196,83 @@ def test_decode_names_the_file_and_goes_on(tmp_path: Path, monkeypatch: pytest.M
     assert outcome.status == 1
     assert f"{files[0]}: decoded audio" in outcome.out + outcome.err
     assert len(list((tmp_path / "out").iterdir())) == 2
+
+
+class Unchecked(NullBottleneck):
+    """As somebody else would write it: any code is taken."""
+
+    codebook_sizes = (2, 2)
+
+    def encode(self, latents: torch.Tensor) -> torch.Tensor:
+        return (latents[:, :2] > 0).long()
+
+    def decode(self, codes: torch.Tensor) -> torch.Tensor:
+        return codes.float().repeat(1, self.dim // 2, 1)
+
+
+def test_codes_of_anybodys_bottleneck_are_looked_at() -> None:
+    config = codec_config("tiny", **TINY["backbone"]["changes"])
+    codec = Codec(config, Unchecked(config.dimension)).eval()
+    codes = codec.encode(0.1 * torch.randn(1, 6400))
+    assert codec.decode(codes).isfinite().all()
+    codes[0, 1, 3] = 2
+    with pytest.raises(IndexError, match="of quantizer 1, whose codebook has 2"):
+        codec.decode(codes)
+
+
+def test_a_quantizer_left_out_in_training_decodes() -> None:
+    bottleneck = small_codec("rvq").bottleneck
+    codes = torch.tensor([[[3], [-1]]])
+    assert bottleneck.decode(codes).isfinite().all()
+    for code in (-2, 8):
+        with pytest.raises(IndexError, match=r"outside -1\.\.7"):
+            bottleneck.decode(codes.index_fill(1, torch.tensor([1]), code))
+
+
+@pytest.mark.parametrize("value", [1e30, 1000.0, -50.0])
+def test_a_sample_beyond_the_peak_is_not_coded(value: float) -> None:
+    codec = small_codec("fsq")
+    audio = 0.1 * torch.randn(1, 6400)
+    audio[0, 99] = value
+    for encode in (codec.encode, lambda audio: encode_blocks(codec, [audio]), Opus(12).encode):
+        with pytest.raises(ValueError, match=r"audio has a peak of .*, at most 10 allowed"):
+            encode(audio)
+    with pytest.raises(ValueError, match=r"float64, expected torch\.float32"):
+        encode_blocks(codec, [torch.zeros(1, 6400, dtype=torch.float64)])
+
+
+def test_weights_of_another_type_decode_nothing() -> None:
+    codec = small_codec("q2d2")
+    codes = codec.encode(torch.zeros(1, 6400))
+    with pytest.raises(ValueError, match=r"weights are torch\.bfloat16"):
+        codec.bfloat16().decode(codes)
+
+
+def test_what_an_earlier_version_scored_is_not_taken_from_the_cache(tmp_path: Path) -> None:
+    signal = (0.1 * np.random.default_rng(0).standard_normal(16_000)).astype(np.float32)
+    spike = signal.copy()
+    spike[99] = 1e30
+    with closing(Cache(tmp_path)) as cache:
+        scorer = PairScorer(Pair("u", signal, 16_000, spike, 16_000), get_protocol("strict"), cache)
+        metric = load_metric("stft_distance")
+        cache.put(scorer._key(metric), {"value": 3e29, "detail": "", "seconds": 1.0})
+        assert scorer.cached(["stft_distance"]) == {}
+        assert scorer.score("stft_distance").status == "failed"
+
+
+def test_speed_of_a_codec_that_fails_on_its_clip_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def diverge(self: CodecSystem, clip: np.ndarray, rate: int) -> torch.Tensor:
+        raise NotFinite("decoded audio: 1 of 2 values are NaN or infinite")
+
+    system = CodecSystem.of_whole("x", "x", {}, Halved(), torch.device("cpu"))
+    monkeypatch.setattr(CodecSystem, "prepare", diverge)
+    monkeypatch.setattr(runner, "_clip", lambda utterances, seconds: (np.ones(1600, np.float32), 16_000))
+    plan = SimpleNamespace(experiment=SimpleNamespace(speed=SpeedSection()), test_utterances=())
+    store = SimpleNamespace(speed=lambda name, key: None)
+    assert runner._measure_speed(plan, store, system) is None  # type: ignore[arg-type]
+
+
+def test_no_option_of_a_codec_reaches_the_builder() -> None:
+    for option in ({"trust_code": True}, {"weights_root": "."}):
+        with pytest.raises(CodecError, match="has no option"):
+            build_codec("opus", **option, kbps=12)  # type: ignore[arg-type]

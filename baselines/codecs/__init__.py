@@ -146,7 +146,7 @@ def codec_class(name: str, trust_code: bool = False) -> type[WholeCodec]:
     return found
 
 
-def build_codec(name: str, weights_root: Path | None = None, trust_code: bool = False, **options: Any) -> WholeCodec:
+def build_codec(name: str, weights_root: Path | None = None, trust_code: bool = False, /, **options: Any) -> WholeCodec:
     """Load the codec `name` with its options.
 
     Args:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from baselines.codecs import CodecError, WholeCodec
-from q2d2.borders import require_finite
+from q2d2.borders import check_audio, require_audible
 
 RATES = (8000, 12000, 16000, 24000, 48000)
 # libsndfile maps its compression level 1..0 to these rates for one channel, linearly.
@@ -57,9 +57,10 @@ class Opus(WholeCodec):
         Raises:
             CodecError: a batch of several, whose streams would differ in length.
         """
+        check_audio(audio)
         if audio.shape[0] != 1:
             raise CodecError(f"opus: one recording at a time, not {audio.shape[0]}")
-        require_finite(audio, "opus: audio")
+        require_audible(audio, "opus: audio")
         level = 1 - (self.kbps - LOWEST_KBPS) / (HIGHEST_KBPS - LOWEST_KBPS)
         stream = io.BytesIO()
         with soundfile.SoundFile(

@@ -16,7 +16,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from q2d2.borders import require_finite
+from q2d2.borders import check_audio, require_audible, require_finite
 from q2d2.codec.codec import Codec
 from q2d2.codec.encoder import Encoder, PaddedConv1d, SkipLSTM
 from q2d2.spans import spans
@@ -109,16 +109,24 @@ def encode_blocks(codec: Codec, blocks: Iterable[Tensor], seconds: float = ENCOD
 
     Raises:
         ValueError: there is no sample.
-        NotFinite: latents are not.
+        TypeError, ValueError, NotFinite: as `Codec.latents`.
     """
     frames = max(1, round(seconds * codec.frame_rate))
     codes = []
-    for latents in latents_of_blocks(codec.encoder, blocks, codec.hop_length, frames):
+    for latents in latents_of_blocks(codec.encoder, _checked(blocks), codec.hop_length, frames):
         require_finite(latents, "latents of the encoder")
         codes.append(codec.bottleneck.encode(latents).cpu())
     if not codes:
         raise ValueError("no audio to encode: the blocks hold no sample")
     return torch.cat(codes, dim=-1)
+
+
+def _checked(blocks: Iterable[Tensor]) -> Iterator[Tensor]:
+    for block in blocks:
+        if block.shape[-1]:
+            check_audio(block)
+            require_audible(block, "audio")
+        yield block
 
 
 @torch.inference_mode()

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from q2d2.borders import check_audio, check_length, require_finite
+from q2d2.borders import check_audio, check_codes, check_length, require_audible, require_finite
 from q2d2.bottleneck import Bottleneck
 from q2d2.codec.config import CodecConfig
 from q2d2.codec.decoder import Decoder
@@ -109,6 +109,9 @@ class Codec(nn.Module):
                 hold.
             NotFinite: the audio is not, outside of training.
         """
+        self._check_weights()
+        # A bottleneck may be anybody's, and take any code.
+        check_codes(codes, self.bottleneck.codebook_sizes, self.bottleneck.lowest_code)
         check_length(length, codes.shape[-1] * self.hop_length)
         return self._synthesize(self.bottleneck.decode(codes))[:, :length]
 
@@ -118,13 +121,14 @@ class Codec(nn.Module):
         Raises:
             TypeError: audio is no tensor.
             ValueError: audio is not (batch, samples) float32, is empty, or the codec's weights are not float32.
-            NotFinite: audio or latents are not, outside of training (which has a check of its own).
+            NotFinite: audio or latents are not, outside of training (which has a check of its own); beyond
+                `q2d2.audio.HIGHEST_PEAK` audio is a ValueError.
         """
         check_audio(audio)
         self._check_weights()
         if self.training:
             return self.encoder(audio.unsqueeze(1))
-        require_finite(audio, "audio")
+        require_audible(audio, "audio")
         latents = self.encoder(audio.unsqueeze(1))
         require_finite(latents, "latents of the encoder")
         return latents
