@@ -217,6 +217,8 @@ def show_pairing(pairing: Pairing, evaluation: Evaluation, console: Console) -> 
     for folder, paths in pairing.unpaired.items():
         line(f"left out  {len(paths):,} of {folder} without partner:")
         names([path.relative_to(folder) for path in paths])
+        for reason in dict.fromkeys(filter(None, map(why_unsupported, paths))):
+            line(f"  {reason}")
     for folder, paths in pairing.ignored.items():
         line(f"ignored   {len(paths):,} of {folder}, beside files of the same names: {why_unsupported(paths[0])}")
     for remark in pairing.remarks:
