@@ -90,7 +90,7 @@ def test_a_file_of_another_hop_is_named(name: str, window: int, words: str, tmp_
     (tmp_path / name).mkdir()
     write_ckpt(tmp_path / name / "x.ckpt", {"head.istft.window": torch.hann_window(window)})
     with pytest.raises(CodecError, match=words) as caught:
-        build_codec(name, weights_root=tmp_path)
+        build_codec(name, tmp_path)
     assert str(tmp_path / name / "x.ckpt") in one_line(caught)
 
 

@@ -56,7 +56,7 @@ def test_output_is_that_of_the_published_code(name: str, tmp_path: Path) -> None
     excerpt, quantizers, bits, rate = FULL[name]
     (tmp_path / name).mkdir()
     file = write_ckpt(tmp_path / name / "epoch=7.ckpt", whole_state(excerpt))
-    codec = build_codec(name, weights_root=tmp_path)
+    codec = build_codec(name, tmp_path)
 
     assert (codec.sample_rate, codec.frame_rate, codec.tokens_per_second) == (24000, rate, rate)
     assert codec.bits_per_frame == pytest.approx(bits)
@@ -163,7 +163,7 @@ class TestWeights:
         assert isinstance(weights, LocalWeights)
         for root in (None, tmp_path):
             with pytest.raises(WeightsMissing, match=f"{name}: the weights are missing") as caught:
-                build_codec(name, weights_root=root)
+                build_codec(name, root)
             for words in (page, f"DIR/{name}", "--weights-root DIR"):
                 assert words in one_line(caught)
         assert str(tmp_path / name) in str(caught.value)
@@ -184,7 +184,7 @@ class TestWeights:
         assert re.fullmatch("[0-9a-f]{40}", weights.revision or "")
         (file,) = weights.files
         with pytest.raises(WeightsMissing, match=rf"{file} of novateur/WavTokenizer.*weights fetch {name}"):
-            build_codec(name, weights_root=tmp_path)
+            build_codec(name, tmp_path)
         snapshot = tmp_path / "cache" / "models--novateur--WavTokenizer" / "snapshots" / str(weights.revision)
         snapshot.mkdir(parents=True)
         (snapshot / "other.ckpt").write_bytes(b"")

@@ -46,7 +46,7 @@ def assert_close(found: Tensor, expected: Tensor) -> None:
 
 
 def built(name: str, root: Path, **options: Any) -> WholeCodec:
-    return build_codec(name, weights_root=root, **options)
+    return build_codec(name, root, **options)
 
 
 @pytest.fixture
