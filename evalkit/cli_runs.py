@@ -218,6 +218,7 @@ def _run(
     from evalkit.plan import make_plan, reach_note, show_plan
     from evalkit.shards import Shard
     from evalkit.terminal import Terminal
+    from evalkit.training import check_memory, memory_needed, memory_note
 
     console = Terminal()
     tracking = make_tracking(experiment.name, track)
@@ -225,6 +226,8 @@ def _run(
     plan = make_plan(experiment, out or Path("runs") / experiment.name, part, trust_code)
     plan.evaluation.require(require or [])
     show_plan(plan, console)
+    if note := memory_note(needed := memory_needed(plan)):
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
     if part is None and (note := reach_note(plan)):
         console.print(note, markup=False, highlight=False, soft_wrap=True)
     for metric, reason in plan.evaluation.unavailable.items():  # not in show_plan: training loads no metrics
@@ -236,6 +239,7 @@ def _run(
     from evalkit.runner import run as run_plan
 
     chosen, scorer = make_scorer(plan.evaluation, device, workers, time_limit, no_cache)
+    check_memory(needed, chosen)
     # The scores of a part are nobody's results: merging sends those of the whole.
     result = run_plan(plan, console, chosen, scorer, tracking if part is None else None)
     finish(result, scorer, console, allow_failures, require or [])

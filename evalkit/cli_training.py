@@ -44,7 +44,7 @@ def train(
     from evalkit.device import select_device
     from evalkit.experiment import ExperimentError, load_experiment
     from evalkit.plan import make_plan, show_plan
-    from evalkit.training import train_system
+    from evalkit.training import check_memory, memory_needed, memory_note, train_system
     from q2d2.errors import did_you_mean
 
     processes = int(os.environ.get("WORLD_SIZE", "1"))
@@ -72,9 +72,11 @@ def train(
         f"learning rate {settings.learning_rate:g}",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
+    if note := memory_note(needed := memory_needed(plan, processes), processes):
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
     if dry_run:
         return
-    select_device(device)  # refuses what is not there before anything is computed
+    check_memory(needed, select_device(device), processes)  # refuses what is not there before anything is computed
     for name in system or trained:
         folder = train_system(plan, trained[name], device, tracking=tracking)
         console.print(f"{name}: {folder}", highlight=False, soft_wrap=True, markup=False)

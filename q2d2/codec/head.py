@@ -37,7 +37,8 @@ class ISTFTHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         # The spectrum is computed in float32: cos, exp and the FFT lose the phase in half precision.
-        with torch.autocast(features.device.type, enabled=False):
+        place = "cpu" if features.is_meta else features.device.type  # on meta shapes alone are worked out
+        with torch.autocast(place, enabled=False):
             log_magnitude, phase = self.out(features.float()).transpose(1, 2).chunk(2, dim=1)
             magnitude = log_magnitude.exp().clamp(max=MAX_MAGNITUDE)
             return self._overlap_add(torch.polar(magnitude, phase))
