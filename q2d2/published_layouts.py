@@ -161,7 +161,7 @@ def _contents(content: Any) -> str:
 
 def _nearest(names: Mapping[str, Any]) -> str | None:
     """The name whose beginning is most like one of the published ones."""
-    starts = {name.partition(".")[0]: name for name in reversed(names)}
+    starts = {name.partition(".")[0]: name for name in reversed(list(names))}
     for part in PARTS:
         if close := difflib.get_close_matches(part.rstrip("."), [start[:80] for start in list(starts)[:1000]], n=1):
             return starts.get(close[0])

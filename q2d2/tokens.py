@@ -130,7 +130,7 @@ class Tokens:
     def sha256(self) -> str:
         """Hexadecimal digest of everything, which a token file carries."""
         digest = hashlib.sha256(json.dumps(_describe(self), sort_keys=True).encode())
-        digest.update(np.ascontiguousarray(self.codes.numpy(), "<i8"))
+        digest.update(np.ascontiguousarray(self.codes.numpy(), "<i8").tobytes())
         return digest.hexdigest()
 
 
@@ -190,7 +190,7 @@ def save_tokens(path: Path, tokens: Tokens) -> None:
         else:
             with part.open("wb") as file:
                 file.write(_safetensors_header(codes, {key: _to_text(value) for key, value in described.items()}))
-                file.write(codes)
+                file.write(codes.tobytes())
 
 
 def load_tokens(path: Path) -> Tokens:

@@ -162,7 +162,7 @@ class _Member(tarfile.TarInfo):
     """A header that is looked at before what it announces is read into memory."""
 
     @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str | None, errors: str) -> Self:
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         member = super().frombuf(buf, encoding, errors)
         if member.type in _READ_WHOLE and member.size > _HEADER_BYTES:
             raise tarfile.ReadError(f"a header of {member.size:,} bytes, at most {_HEADER_BYTES:,} are read")

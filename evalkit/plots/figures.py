@@ -66,7 +66,9 @@ def styled(function: Callable[Parameters, Result]) -> Callable[Parameters, Resul
     def inside(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
         with matplotlib.style.context(["default", str(STYLE)]):
             result = function(*args, **kwargs)
-            return legible(result) if isinstance(result, Figure) else result
+            if isinstance(result, Figure):
+                legible(result)
+            return result
 
     return inside
 

@@ -59,7 +59,7 @@ def load_state(folder: Path, settings: dict[str, Any], parts: Mapping[str, Any])
     if not isinstance(state, dict) or not isinstance(state.get("settings"), dict):
         raise TrainingError(damaged)
     check_same(folder, state["settings"], settings)
-    kinds = {"step": int, "seconds": (int, float), **dict.fromkeys(parts, Mapping)}
+    kinds: dict[str, Any] = {"step": int, "seconds": (int, float), **dict.fromkeys(parts, Mapping)}
     if any(not isinstance(state.get(key), kind) for key, kind in kinds.items()):
         raise TrainingError(damaged)
     for name, part in parts.items():
