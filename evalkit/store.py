@@ -12,6 +12,7 @@ import base64
 import fcntl
 import hashlib
 import json
+import math
 import os
 import zlib
 from collections.abc import Mapping, Sequence
@@ -29,10 +30,12 @@ from evalkit.frames import write_parquet
 from evalkit.pair import Score
 from q2d2.errors import UserError
 from q2d2.files import open_own, remove_leftovers, whole, write_atomically
+from q2d2.limits import require_integer, require_size
 
 # 2: scores carry the metric's version, rows also the protocol.
 SCHEMA_VERSION = 2
 DIGEST_DIGITS = 16
+MAX_CODES = 2**26  # of one utterance: days of speech
 UTTERANCE_COLUMNS = (
     "system", "dataset", "utterance", "speaker", "metric", "value", "status", "detail", "seconds",
     "protocol", "version",
@@ -94,10 +97,22 @@ class UtteranceRecord:
     def from_json(cls, values: dict[str, Any]) -> UtteranceRecord:
         codes = None
         if packed := values.get("codes"):
-            raw = zlib.decompress(base64.b64decode(packed["zlib_int32"]))
-            codes = np.frombuffer(raw, "<i4").astype(np.int64).reshape(packed["shape"])
+            codes = _unpacked(packed["shape"], base64.b64decode(packed["zlib_int32"]))
         scores = tuple(Score(**score) for score in values["scores"])
         return cls(values["system"], values["key"], values["utterance"], scores, codes, values.get("bits"))
+
+
+def _unpacked(shape: list[int], packed: bytes) -> NDArray[np.int64]:
+    """Codes of the shape that was promised, and no byte more is inflated than these take."""
+    for length in shape:
+        require_integer("a length of codes", length, 0, MAX_CODES)
+    require_size("codes of an utterance", shape, MAX_CODES)
+    inflater = zlib.decompressobj()
+    # One byte more than promised, as 0 would mean no bound at all.
+    raw = inflater.decompress(packed, 4 * math.prod(shape) + 1)
+    if not inflater.eof:
+        raise ValueError("codes are cut off, or more than their shape says")
+    return np.frombuffer(raw, "<i4").astype(np.int64).reshape(shape)
 
 
 class RunStore:

@@ -19,6 +19,7 @@ from q2d2.bottleneck import BOTTLENECKS
 from q2d2.checkpoints import full_spec
 from q2d2.codec import Codec, CodecConfig
 from q2d2.errors import UserError, did_you_mean
+from q2d2.plain_values import NotPlain, read_yaml
 
 FAMILIES = ("wavtokenizer", "q2d2")
 TILINGS = {"rectangle": "rectangular", "rhombic": "rhombic", "hexagon": "hexagonal"}  # the published name: ours
@@ -98,12 +99,11 @@ def read_published_config(path: Path, family: str) -> PublishedConfig:
     if family not in FAMILIES:
         raise PublishedConfigError(f"unknown family {family!r}: expected one of {', '.join(FAMILIES)}")
     try:
-        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content: Any = read_yaml(path)
     except OSError as error:
         raise PublishedConfigError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise PublishedConfigError(f"{path} is no YAML file: {reason}") from error
+    except NotPlain as error:
+        raise PublishedConfigError(f"{path} {error}") from error
     return _Reader(path, family).read(content)
 
 

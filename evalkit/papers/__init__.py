@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-import yaml
-
+from q2d2.plain_values import parse_yaml
 from q2d2.registry import UnknownName
 
 FOLDER = files("evalkit") / "papers"
@@ -72,7 +71,7 @@ def read_paper(name: str) -> Paper:
     """
     if name not in paper_names():
         raise UnknownName(f"unknown paper {name!r}. Known: {', '.join(paper_names())}.")
-    about = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
+    about = parse_yaml((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
     rows: dict[str, list[dict[str, str]]] = {}
     for row in csv.DictReader((FOLDER / f"{name}.csv").read_text(encoding="utf-8").splitlines()):
         rows.setdefault(row["system"], []).append(row)
