@@ -20,6 +20,7 @@ import re
 import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from safetensors.torch import save
 from q2d2 import __version__
 from q2d2.bottleneck import BOTTLENECKS, Bottleneck, build_bottleneck
 from q2d2.codec import Codec, CodecConfig
-from q2d2.errors import UserError, shown
+from q2d2.errors import UserError, did_you_mean, printable, shown
 from q2d2.files import file_sha256, new_folder, whole
 from q2d2.plain_values import NotPlain, read_json
 from q2d2.tensors import UnreadableTensors, listed, read_safetensors, tensor_faults, value_faults
@@ -247,6 +248,10 @@ def read_side_file(folder: Path, name: str) -> dict[str, torch.Tensor] | None:
 
 
 def _backbone(folder: Path, described: dict[str, Any]) -> CodecConfig:
+    known = {field.name for field in fields(CodecConfig)}
+    if unknown := [name for name in described["backbone"] if name not in known]:
+        hint = did_you_mean(unknown[0], known)
+        raise CheckpointError(f"{folder / CONFIG}: backbone: {printable(unknown[0])} is not a known key.{hint}")
     try:
         return CodecConfig(**described["backbone"])
     except (TypeError, ValueError) as error:
@@ -295,4 +300,4 @@ def verify_file(path: Path, sha256: str) -> None:
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
     if found != sha256:
-        raise CheckpointError(f"{path} is damaged: sha256 {found}, {CONFIG} says {sha256}")
+        raise CheckpointError(f"{path} is damaged: sha256 {found}, {CONFIG} says {printable(str(sha256))}")
