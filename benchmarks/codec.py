@@ -9,6 +9,7 @@ peak: as many multiplications at the rate of one large product.
 from __future__ import annotations
 
 import argparse
+import functools
 import gc
 import math
 import statistics
@@ -27,6 +28,7 @@ from benchmarks.codec_quality import change_by_bfloat16, load_speech, trained_co
 from benchmarks.plain_codec import plain_codec
 from benchmarks.products import Product, Products, products_of
 from benchmarks.timing import LEARNING_BLOCK, hardware, print_figure
+from q2d2.bfloat16 import WrongArithmetic, check_bfloat16
 from q2d2.bottleneck import build_bottleneck
 from q2d2.checkpoints import load_codec
 from q2d2.codec import Codec, codec_config
@@ -91,6 +93,17 @@ def build_codec(setting: Setting, size: str) -> Codec:
     return codec.eval()
 
 
+@functools.cache
+def dtypes() -> dict[str, torch.dtype]:
+    """Those that are right on this machine; what is left out is said once."""
+    try:
+        check_bfloat16()
+    except WrongArithmetic as error:
+        print(f"bfloat16 is left out: {error}")
+        return {"float32": torch.float32}
+    return DTYPES
+
+
 class Comparison:
     """One configuration at one batch size: seconds of every way to compute it.
 
@@ -109,13 +122,13 @@ class Comparison:
         plain = plain_codec(codec)
         with patch("q2d2.codec.inference.can_pack", return_value=False):
             codecs: dict[str, Codec] = {"plain": plain, "folded": prepare_for_inference(codec)}
-        codecs |= {name: prepare_for_inference(codec, dtype) for name, dtype in DTYPES.items()}
+        codecs |= {name: prepare_for_inference(codec, dtype) for name, dtype in dtypes().items()}
         self.compile_seconds: dict[str, float] = {}
         with torch.inference_mode():
             self.codes = codec.encode(self.audio)
             reference = codec.decode(self.codes)
             if compiled:
-                for name, dtype in DTYPES.items():
+                for name, dtype in dtypes().items():
                     codecs[f"compiled-{name}"] = self._compiled(codec, dtype, name)
         self.snr = {name: self._snr(reference, other) for name, other in codecs.items()}
         self.codecs = codecs
@@ -145,7 +158,7 @@ class Comparison:
                 f"{name}.encode": partial(codec.encode, self.audio),
                 f"{name}.decode": partial(codec.decode, self.codes),
             }
-        for name, dtype in DTYPES.items():
+        for name, dtype in dtypes().items():
             calls |= {f"limit-{name}.{way}": Products(self.products[way], dtype) for way in WAYS}
             calls[f"peak-{name}"] = Products([PEAK], dtype)
         return interleaved_seconds(calls, rounds)
@@ -157,7 +170,7 @@ class Comparison:
 def report(label: str, comparison: Comparison, seconds: dict[str, Seconds]) -> dict[str, float]:
     """Print the table of one configuration; its figures."""
     audio = comparison.audio_seconds
-    for name in DTYPES:
+    for name in dtypes():
         rate = seconds[f"peak-{name}"].best / PEAK.multiplications
         for way in WAYS:
             ideal = rate * comparison.multiplications(way)
@@ -167,7 +180,7 @@ def report(label: str, comparison: Comparison, seconds: dict[str, Seconds]) -> d
         encode, decode = (seconds[f"{name}.{way}"] for way in WAYS)
         return Seconds(encode.best + decode.best, encode.median + decode.median)
 
-    rows = [*comparison.codecs, *(f"{kind}-{name}" for name in DTYPES for kind in ("limit", "peak"))]
+    rows = [*comparison.codecs, *(f"{kind}-{name}" for name in dtypes() for kind in ("limit", "peak"))]
     plain = total("plain")
     print(f"\n{label}: {comparison.multiplications('encode') / 1e9:.2f} + ", end="")
     print(f"{comparison.multiplications('decode') / 1e9:.2f} billion multiplications")
@@ -182,7 +195,7 @@ def report(label: str, comparison: Comparison, seconds: dict[str, Seconds]) -> d
             f"{plain.best / sums.best:>11.2f}{plain.median / sums.median:>11.2f}{snr}"
         )
     figures = {f"{label}.rtf.plain": plain.best / audio}
-    for name in DTYPES:
+    for name in dtypes():
         ours = total(name)
         figures |= {
             f"{label}.rtf.{name}": ours.best / audio,
@@ -198,7 +211,8 @@ def report(label: str, comparison: Comparison, seconds: dict[str, Seconds]) -> d
 
 def print_targets(figures: dict[str, float], label: str) -> None:
     """Whether the stated configuration meets its targets."""
-    for name, target in SPEEDUP_TARGETS.items():
+    for name in dtypes():
+        target = SPEEDUP_TARGETS[name]
         speedup = figures[f"{label}.speedup.{name}"]
         met = "met" if speedup >= target else "MISSED"
         print(f"{label}: {name} {speedup:.2f} times as fast as plain, target {target}: {met}")
@@ -259,7 +273,7 @@ def main() -> None:
         if (name, batch) in stated:
             print_targets(figures, label)
         del comparison
-    if options.root:
+    if options.root and "bfloat16" in dtypes():
         figures |= report_quality(options.root, options.utterances)
     if options.training_rounds:
         gc.collect()

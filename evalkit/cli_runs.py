@@ -124,7 +124,7 @@ def reproduce(
         for option, value in given_too.items():
             if value:
                 raise ExperimentError(f"{option} is of no use for the sweep {experiment}: its trials are trained here")
-        _reproduce_sweep(experiment, set_, out, shard, device, workers, time_limit, no_cache, dry_run)
+        _reproduce_sweep(experiment, set_, out, shard, device, workers, time_limit, no_cache, dry_run, trust_code)
         return
 
     loaded = load_experiment(experiment, _overrides(set_, weights_root))
@@ -145,6 +145,7 @@ def _reproduce_sweep(
     time_limit: float,
     no_cache: bool,
     dry_run: bool,
+    trust_code: bool,
 ) -> None:
     from evalkit.cli_sweeps import load, run_sweep, show_plan
     from evalkit.experiment import ExperimentError
@@ -157,9 +158,9 @@ def _reproduce_sweep(
         raise ExperimentError(f"sweep {source} has no claims to test (key claims): use evalkit sweep")
     folder = out or Path("runs") / sweep.name
     if dry_run:
-        show_plan(sweep, folder, shard)
+        show_plan(sweep, folder, shard, needs_data=True)
         return
-    settings = Settings(folder.resolve(), device, time_limit, not no_cache)
+    settings = Settings(folder.resolve(), device, time_limit, not no_cache, trust_code)
     run_sweep(sweep, settings, Engine(workers=workers), Terminal(), False, shard)
 
 

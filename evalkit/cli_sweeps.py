@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from evalkit.cli_results import Device, NoCache, TimeLimit
+from evalkit.cli_results import Device, NoCache, TimeLimit, TrustCode
+from q2d2.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -87,6 +88,7 @@ def run(
     device: Device = "auto",
     time_limit: TimeLimit = 300,
     no_cache: NoCache = False,
+    trust_code: TrustCode = False,
 ) -> None:
     """Run what is missing of a sweep, then write its tables and plots.
 
@@ -104,7 +106,7 @@ def run(
     from evalkit.sweeps.work import Settings
     from evalkit.terminal import Terminal
 
-    settings = Settings(folder.resolve(), device, time_limit, not no_cache)
+    settings = Settings(folder.resolve(), device, time_limit, not no_cache, trust_code)
     run_sweep(loaded, settings, Engine(executor, workers, threads, gpus), Terminal(), only_missing, shard)
 
 
@@ -202,6 +204,7 @@ def run_sweep(
     """Run what is missing of a sweep (or of a shard of it), and report; exit status 1 if a trial of it failed."""
     from evalkit.device import select_device
     from evalkit.papers.claims import load_claims
+    from evalkit.sweeps.corpora import open_corpora
     from evalkit.sweeps.folder import SweepFolder, write_sweep
     from evalkit.sweeps.run import missing, run_trials
     from evalkit.sweeps.trials import expand
@@ -211,6 +214,7 @@ def run_sweep(
     if sweep.claims is not None:
         load_claims(sweep.claims)  # a misspelt one is told before anything is trained
     select_device(settings.device)  # refuses what is not there before anything is computed
+    open_corpora(mine)
     write_sweep(settings.folder, sweep, trials)
     todo = missing(mine, settings, only_missing)
     console.print(
@@ -232,8 +236,13 @@ def run_sweep(
         raise typer.Exit(1)
 
 
-def show_plan(sweep: Sweep, folder: Path, shard: str | None = None) -> None:
-    """Print the trials of a sweep, or of a shard of it, and what their folders say of them."""
+def show_plan(sweep: Sweep, folder: Path, shard: str | None = None, needs_data: bool = False) -> None:
+    """Print the trials of a sweep, or of a shard of it, and what their folders say of them.
+
+    Raises:
+        DatasetError: `needs_data`, and a corpus is missing; without it the plan says so.
+    """
+    from evalkit.sweeps.corpora import open_corpora
     from evalkit.sweeps.state import read_state, trial_folder
     from evalkit.sweeps.trials import expand
     from evalkit.tables.reach import few_seeds
@@ -251,6 +260,12 @@ def show_plan(sweep: Sweep, folder: Path, shard: str | None = None) -> None:
     if len({trial.configuration for trial in every}) > 1 and (note := few_seeds(len(seeds), max(1, len(families) - 1))):
         lines.append(note)
     typer.echo("\n".join(lines))  # rich takes seconds for thousands of lines
+    try:
+        open_corpora(trials)
+    except UserError as error:
+        if needs_data:
+            raise
+        typer.echo(f"data missing: {error}")
 
 
 def _share(trials: list[Trial], shard: str | None) -> list[Trial]:

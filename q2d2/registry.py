@@ -102,7 +102,8 @@ def import_trusted(kind: str, target: str, *, trust_code: bool) -> Any:
     """
     if not trust_code:
         raise UntrustedCode(
-            f"{kind} {target!r} is code to import, which can do anything that you can: read it, then give --trust-code"
+            f"{kind} {shown(target)} is code to import, which can do anything that you can: read it, then give "
+            "--trust-code"
         )
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)
@@ -111,7 +112,7 @@ def import_trusted(kind: str, target: str, *, trust_code: bool) -> Any:
         return getattr(importlib.import_module(module), attribute)
     except Exception as error:  # anybody's code
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ForeignCode(f"{kind} {target!r} cannot be imported: {reason}") from error
+        raise ForeignCode(f"{kind} {shown(target)} cannot be imported: {reason}") from error
 
 
 def leave_out_working_directory() -> None:

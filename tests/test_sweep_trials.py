@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from evalkit.sweeps.errors import SweepError
 from evalkit.sweeps.schema import Sweep
 from evalkit.sweeps.trials import ID_LENGTH, bottleneck_label, expand
-from tests.command import TINY, write_experiment
+from tests.command import TINY, evalkit, write_experiment
 
 RHOMBIC = {"bottleneck": {"name": "q2d2", "tiling": "rhombic", "levels": [7, 7]}}
 
@@ -131,3 +132,18 @@ def test_whole_codecs_can_be_swept(base):
 )
 def test_labels(bottleneck, label):
     assert bottleneck_label(bottleneck) == label
+
+
+def test_a_missing_corpus_stops_a_sweep_before_its_first_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EVALKIT_LIBRISPEECH_ROOT", raising=False)
+    monkeypatch.chdir(tmp_path)
+    missing = ("--set", "data.test={name: librispeech, part: test-clean, root: nowhere}")
+    refused = evalkit("sweep", "run", "tilings", *missing, "--out", tmp_path / "out", "--device", "cpu")
+    assert "librispeech" in refused.complaint
+    assert not (tmp_path / "out").exists()
+    planned = evalkit("sweep", "run", "tilings", *missing, "--plan")
+    assert planned.status == 0
+    assert planned.out.splitlines()[-1].startswith("data missing: librispeech")
+    dry = evalkit("reproduce", "q2d2-ablation", *missing, "--dry-run")
+    assert dry.status == 1
+    assert dry.err.startswith("evalkit: librispeech")

@@ -40,12 +40,14 @@ class Settings:
         device: "auto", "cpu" or "cuda".
         time_limit: seconds that one metric may take for one utterance.
         use_cache: keep scores in the cache of all runs.
+        trust_code: whether classes that an experiment names may be imported.
     """
 
     folder: Path
     device: str = "auto"
     time_limit: float = 300.0
     use_cache: bool = True
+    trust_code: bool = False
 
 
 def run_trial(settings: Settings, trial: Trial, watch: Watch | None = None) -> Outcome:
@@ -98,7 +100,7 @@ def _train_and_score(settings: Settings, trial: Trial, store: RunStore, watch: W
     if trial.experiment is None:
         return trial.problem
     device = select_device(settings.device)
-    plan = make_plan(trial.experiment, store.folder)
+    plan = make_plan(trial.experiment, store.folder, trust_code=settings.trust_code)
     cache = Cache.from_environment() if settings.use_cache else None
     scorer = Scorer(plan.evaluation.protocol, cache, 1, device.type, settings.time_limit)
     scored = score_systems(plan, store, plan.systems, Console(quiet=True), device, scorer, watch)
