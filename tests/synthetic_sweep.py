@@ -105,9 +105,8 @@ def made_sweep(
             trials.append(trial)
     utterances = change(pd.DataFrame(scores, columns=list(UTTERANCE_COLUMNS)))
     values = {"name": "made", "experiment": "tiny", "points": [{"list": [{}]}], "seeds": list(range(seeds)), **sweep}
-    return SweepFolder(folder, Sweep.model_validate(values), tuple(described)), SweepRows(
-        pd.DataFrame(trials), utterances
-    )
+    kept = Sweep.model_validate(values).model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    return SweepFolder(folder, kept, tuple(described)), SweepRows(pd.DataFrame(trials), utterances)
 
 
 def swept(made: Sequence[Made], **options: Any) -> tuple[list[SweptConfiguration], list[RateSeries]]:

@@ -108,7 +108,7 @@ def test_the_claims_of_q2d2_are_valid_and_say_where_the_reading_is_ours():
     claims = load_claims("q2d2-claims")
     assert [claim.id for claim in claims.claims] == ["tilings", "dimension", "levels", "utilization"]
     assert claims.metrics == ["utmos", "pesq", "stoi"]
-    assert all("Our " in claim.test for claim in claims.claims)
+    assert all(claim.test.startswith(("Our ", "Not tested by this design")) for claim in claims.claims)
 
 
 @pytest.mark.parametrize(

@@ -410,7 +410,7 @@ class TestCommand:
         assert outcome.status == 1
         lines = [line for line in outcome.out.splitlines() if line.startswith("left out: ")]
         assert len(lines) == 2
-        assert "publication.json is damaged" in lines[0]
+        assert "publication.json cannot be read: it is not valid JSON" in lines[0]
         assert "configurations.parquet is damaged" in lines[1]
         assert Page(tmp_path / "site" / "index.html").row("rhombic")
 

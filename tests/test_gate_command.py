@@ -19,6 +19,7 @@ import yaml
 from evalkit.cli_compare import Format
 from evalkit.datasets import load_corpus, read_audio
 from evalkit.gate.formats import FORMATS
+from evalkit.saved_run import load_run
 from tests.command import Outcome, evalkit
 from tests.gate_runs import base_scores, make_run, noisy, uneven, write_run
 
@@ -105,7 +106,7 @@ class TestRealAudio:
         assert re.search(r"worse\n +- decoded: (STOI|SI-SDR)", outcome.out)
         assert compare(scored / "codec-gate" / "run", scored / "baseline").status == 0
 
-    def test_swapped_missing_and_extra_files_are_named(self, scored, tmp_path):
+    def test_swapped_files_are_named_and_a_missing_one_is_a_failed_score(self, scored, tmp_path):
         (tmp_path / "elsewhere").mkdir()
         shutil.copytree(scored / "decoded", tmp_path / "elsewhere" / "decoded")
         files = [tmp_path / "elsewhere" / "decoded" / f"clip{number}.wav" for number in (2, 5)]
@@ -116,16 +117,14 @@ class TestRealAudio:
         folders = (scored / "originals", tmp_path / "elsewhere" / "decoded")
         # Lengths differ too much for a score in places: that is for the comparison to see.
         evalkit("score", *folders, "--out", tmp_path / "run", *FAST, "--allow-failures", 99)
-        for pair, what in (
-            ((scored / "baseline", tmp_path / "run"), "missing from"),
-            ((tmp_path / "run", scored / "baseline"), "extra in"),
-        ):
+        for pair in ((scored / "baseline", tmp_path / "run"), (tmp_path / "run", scored / "baseline")):
             outcome = compare(*pair)
             assert outcome.status == 2
             shown = " ".join(outcome.out.split())
-            assert "not comparable: 2 reasons" in shown
+            assert "not comparable: 1 reason" in shown
             assert "clip2 and clip5 are swapped (decoded audio of decoded)" in shown
-            assert f"1 utterance {what} the candidate: clip4" in shown
+        lost = load_run(tmp_path / "run").utterances.set_index(["system", "utterance"]).loc[("decoded", "clip4")]
+        assert set(lost["status"]) == {"failed"}
 
 
 class TestExitStatus:

@@ -161,9 +161,9 @@ class TestDamage:
     @pytest.mark.parametrize(
         ("name", "text", "told"),
         [
-            ("publication.json", b"{", "is damaged"),
+            ("publication.json", b"{", "is not valid JSON"),
             ("publication.json", b"[]", "expected keys and values"),
-            ("publication.json", b'{"schema_version": 2}', "is damaged: name: field required"),
+            ("publication.json", b'{"schema_version": 2}', "is damaged: name: Field required"),
             ("publication.json", None, "is missing: "),
             ("publication.json", b'{"schema_version": "two"}', "has schema version 'two': not one of 1 to 2"),
             ("publication.json", b'{"schema_version": 3}', "has schema version 3, this evalkit reads up to 2: install"),
@@ -203,7 +203,7 @@ class TestDamage:
         del values[key]
         self.damage(store, "publication.json", json.dumps(values).encode())
         (line,) = read_history(store).damaged
-        assert f"is damaged: {key}: field required" in line
+        assert f"is damaged: {key}: Field required" in line
 
 
 class TestPredecessors:

@@ -51,7 +51,7 @@ class TestPage:
         matched = [
             row for row in rows(page, "matched-0") if row[:4] == ["rvq", "PESQ", "near 20 bits/frame", "nominal"]
         ]
-        assert [row[5:9] for row in matched] == [["+0.172", "[+0.148, +0.196]", "&lt;0.001", "▲ better"]]
+        assert [row[5:9] for row in matched] == [["+0.172", "[+0.148, +0.197]", "&lt;0.001", "▲ better"]]
 
     def test_copies_are_whole_tables(self, page):
         texts = json.loads(re.search(r'id="copy-configurations-0">(.*?)</script>', page, re.DOTALL)[1])

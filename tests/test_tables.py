@@ -127,7 +127,7 @@ def test_markdown_bolds_ties_among_ranked_systems_only(utterances: pd.DataFrame,
     _, markdown, _ = write_tables(utterances, SYSTEMS, tmp_path, "T", [])
     text = markdown.read_text()
     rhombic, rhombic_codes = lines_of(text, "rhombic")
-    other, other_codes = lines_of(text, r"a\_b & c\|d")
+    other, other_codes = lines_of(text, r"a\_b \& c\|d")
     assert "| **1.75** ± 3.18 2/3 |" in rhombic
     assert "| **1.75** ± 0.23 |" in other  # equal as printed; all scored, so no count
     assert "**0.912**" in rhombic

@@ -32,7 +32,7 @@ class InferenceCodec(Codec):
         nn.Module.__init__(self)
         device = next(codec.encoder.parameters()).device
         self.config, self.dtype = codec.config, dtype
-        self.packed = not compile and can_pack(device)
+        self.packed = not compile and can_pack(device, dtype)
         self.bottleneck = copy.deepcopy(codec.bottleneck)
         if self.packed:
             self.encoder = cast(Encoder, PackedEncoder(codec.encoder, codec.config, dtype))

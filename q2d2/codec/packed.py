@@ -33,8 +33,10 @@ FLOAT32_LAYERS = 2
 TILE = 2**18
 
 
-def can_pack(device: torch.device) -> bool:
-    """Whether these modules can run on `device` with this build of torch."""
+def can_pack(device: torch.device, dtype: torch.dtype = torch.float32) -> bool:
+    """Whether these modules can run on `device` in `dtype` with this build of torch, on this processor."""
+    if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return False
     return (
         device.type == "cpu"
         and torch.backends.mkldnn.is_available()
