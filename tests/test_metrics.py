@@ -76,7 +76,7 @@ class TestSignals:
             assert count_clipped(signal) == long + sum(int((np.abs(part) > 1).sum()) for part in short)
 
     @pytest.mark.parametrize(("change", "reason"), [
-        (lambda signal: signal * 32768, r"clipped: \d\d\.\d % .*integers .* Divide 16-bit samples by 32768"),
+        (lambda signal: signal * 32768, r"has a peak of .* integers read as floating point \(divide"),
         (lambda signal: signal * 6, r"clipped: \d+\.\d % of its samples at or beyond full scale \(peak 3\): a wrong"),
         (lambda signal: (signal * 6).clip(-1, 1), r"clipped: .*\(peak 1\)"),
         (lambda signal: signal * np.nan, "32000 NaN or infinite of 32000"),

@@ -338,7 +338,7 @@ class TestCodecs:
         assert row_of("q2d2-3k", tmp_path).there
 
     def test_a_class_of_one_s_own(self, hub: Hub) -> None:
-        assert fetch_weights("baselines.codecs.mimi:Mimi").path.name == commit_of_mimi()
+        assert fetch_weights("baselines.codecs.mimi:Mimi", trust_code=True).path.name == commit_of_mimi()
 
     def test_a_package_that_is_not_installed(self, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "transformers", None)

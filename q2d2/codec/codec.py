@@ -124,10 +124,11 @@ class Codec(nn.Module):
             NotFinite: audio or latents are not, outside of training (which has a check of its own); beyond
                 `q2d2.audio.HIGHEST_PEAK` audio is a ValueError.
         """
+        if self.training:  # in mixed precision audio comes in the type of the layers
+            check_audio(audio.float() if audio.is_floating_point() else audio)
+            return self.encoder(audio.unsqueeze(1))
         check_audio(audio)
         self._check_weights()
-        if self.training:
-            return self.encoder(audio.unsqueeze(1))
         require_audible(audio, "audio")
         latents = self.encoder(audio.unsqueeze(1))
         require_finite(latents, "latents of the encoder")
