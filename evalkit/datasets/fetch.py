@@ -5,6 +5,7 @@ Everything unfinished lives in DESTINATION/.fetch; a corpus folder appears only 
 
 from __future__ import annotations
 
+import gzip
 import lzma
 import shutil
 import sys
@@ -13,7 +14,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import IO, Self, cast
 
 from evalkit.datasets import DATASETS
 from evalkit.datasets.archive import Archive
@@ -128,7 +129,11 @@ def unpack(packed: Path, scratch: Path, destination: Path, folder: str, progress
     size = packed.stat().st_size
     room, members = int(_UNPACKED_RATIO * size) + _SPARE_BYTES, size // _MEMBER_BYTES + _SPARE_MEMBERS
     try:
-        with packed.open("rb") as raw, tarfile.open(fileobj=raw, mode="r|*", tarinfo=_Member) as tar:
+        with (
+            packed.open("rb") as raw,
+            _checked(raw) as stream,
+            tarfile.open(fileobj=stream, mode="r|*", tarinfo=_Member) as tar,
+        ):
             for count, member in enumerate(tar, start=1):
                 room -= member.size
                 if room < 0 or count > members:
@@ -139,6 +144,8 @@ def unpack(packed: Path, scratch: Path, destination: Path, folder: str, progress
                 tar.extract(member, scratch, filter="data")
                 if progress is not None:
                     progress("unpacking", raw.tell(), size)
+            while room >= 0 and (rest := stream.read(2**20)):  # to its end, where the checksum is
+                room -= len(rest)
         if not (scratch / folder).is_dir():
             raise DatasetError(f"{packed.name} holds no folder {folder}")
         target = destination / folder
@@ -156,6 +163,13 @@ def unpack(packed: Path, scratch: Path, destination: Path, folder: str, progress
         raise DatasetError(f"{packed.name} cannot be unpacked in {scratch}: {printable(str(error))}") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _checked(raw: IO[bytes]) -> IO[bytes]:
+    """What is unpacked, with gzip's checksum compared, which tarfile's own reading of a stream leaves out."""
+    packed = raw.read(2) == b"\x1f\x8b"
+    raw.seek(0)
+    return cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if packed else raw
 
 
 class _Member(tarfile.TarInfo):
