@@ -40,7 +40,7 @@ GRID = (
 MEASURED = """
 import sys
 from pathlib import Path
-from evalkit.cli import main
+from evalkit.cli.main import main
 note = sys.argv.pop(1)
 try:
     main()

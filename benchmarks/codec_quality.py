@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from evalkit.datasets import Utterance, load_corpus
 from evalkit.metrics.pesq import Pesq
 from evalkit.metrics.stoi import Stoi
-from evalkit.protocol import get_protocol
-from evalkit.statistics import Interval, paired_difference
+from evalkit.scoring.protocol import get_protocol
+from evalkit.stats.bootstrap import Interval, paired_difference
 from q2d2.audio import read_audio
 from q2d2.bottleneck import build_bottleneck
 from q2d2.checkpoints import load_codec

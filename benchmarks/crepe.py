@@ -16,7 +16,7 @@ from benchmarks.timing import hardware, interleaved_medians, print_figure
 from evalkit.datasets import load_corpus
 from evalkit.metrics import crepe
 from evalkit.metrics.pitch_track import PitchTrack
-from evalkit.protocol import get_protocol
+from evalkit.scoring.protocol import get_protocol
 
 SPEEDUP_TARGET = 8
 DIFFERENCE_TARGET = 1e-5

@@ -1,7 +1,7 @@
 """Intervals and tests over seeds and utterances, on simulated scores: coverage, and marks where nothing differs.
 
 Coverage: how often 95 % intervals hold the true difference of two systems. Baseline: the bootstrap over speakers of the
-differences averaged over seeds (`evalkit.statistics`), which takes the seeds at hand for all there are.
+differences averaged over seeds (`evalkit.stats.bootstrap`), which takes the seeds at hand for all there are.
 
 False marks: how often ten systems that do not differ from their baseline get a mark, corrected by Holm, and how often a
 single p is below 0.001. Baseline: one t with Satterthwaite's degrees of freedom.
@@ -16,10 +16,10 @@ import numpy as np
 from scipy import special
 
 from benchmarks.timing import hardware, interleaved_medians, print_figure
-from evalkit.behrens_fisher import two_sided_p
-from evalkit.crossed import CrossedEstimate, Scores, crossed_estimate
-from evalkit.curves import compare_curves
-from evalkit.statistics import Interval, bootstrap_mean
+from evalkit.stats.behrens_fisher import two_sided_p
+from evalkit.stats.bootstrap import Interval, bootstrap_mean
+from evalkit.stats.crossed import CrossedEstimate, Scores, crossed_estimate
+from evalkit.stats.rate_curves import compare_curves
 
 SIZES = np.array([1] * 11 + [2] * 6 + [3] * 6 + [4] * 4)  # utterances of 27 speakers: 57
 SPEAKERS = np.repeat(np.arange(SIZES.size), SIZES)

@@ -19,7 +19,7 @@ import soundfile
 from benchmarks.timing import hardware, print_figure
 from evalkit.gate import Comparison, Verdict, compare_runs, load_gate
 from evalkit.gate.as_text import to_text
-from evalkit.saved_run import SavedRun, load_run
+from evalkit.run.saved_run import SavedRun, load_run
 from q2d2.audio import read_audio
 from tests.gate_runs import METRICS, SYSTEMS, base_scores, gate, make_run, noisy
 

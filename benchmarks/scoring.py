@@ -34,7 +34,7 @@ import torchaudio.functional
 
 from benchmarks.timing import hardware, print_figure
 from evalkit.datasets import DatasetError, Utterance, load_corpus, read_audio
-from evalkit.systems import WhiteNoise
+from evalkit.run.systems import WhiteNoise
 
 DECODED_RATE = 24_000
 SCORED_RATE = 16_000

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from q2d2 import __version__
 
 if TYPE_CHECKING:
-    from evalkit.saved_run import SavedRun, load_run
+    from evalkit.run.saved_run import SavedRun, load_run
 
 __all__ = ["SavedRun", "__version__", "load_run"]
 
@@ -18,6 +18,6 @@ __all__ = ["SavedRun", "__version__", "load_run"]
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from evalkit import saved_run
+    from evalkit.run import saved_run
 
     return getattr(saved_run, name)

@@ -5,6 +5,6 @@ from q2d2.registry import leave_out_working_directory
 if __name__ == "__main__":
     leave_out_working_directory()  # before anything else is imported
 
-    from evalkit.cli import main
+    from evalkit.cli.main import main
 
     main()

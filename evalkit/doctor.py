@@ -19,9 +19,9 @@ from evalkit.doctor_checks import (
     check_metric,
     check_part,
 )
+from evalkit.downloads.sources import WeightsRow, list_weights
+from evalkit.downloads.weights import weights_folder
 from evalkit.metrics import METRICS
-from evalkit.weight_sources import WeightsRow, list_weights
-from evalkit.weights import weights_folder
 from q2d2.errors import UserError, did_you_mean
 from q2d2.registry import UnknownName
 

@@ -20,17 +20,16 @@ from functools import partial
 from threading import Thread
 from typing import Any, TypeVar
 
-from evalkit.cache import Cache, CacheError
 from evalkit.datasets import DATASETS, DatasetError, load_corpus
-from evalkit.datasets.archive import Archive
 from evalkit.datasets.corpus import watching_headers
 from evalkit.datasets.fetch import archives_of
-from evalkit.datasets.layout import require_part, root_variable
-from evalkit.environment import code_version
+from evalkit.datasets.layout import Archive, require_part, root_variable
+from evalkit.downloads.sources import WeightsRow
+from evalkit.downloads.weights import WEIGHTS
+from evalkit.machine import code_version
 from evalkit.metrics import Unavailable, load_metric
+from evalkit.scoring.cache import Cache, CacheError
 from evalkit.speed import hardware_fingerprint
-from evalkit.weight_sources import WeightsRow
-from evalkit.weights import WEIGHTS
 
 SECONDS_FOR_CORPORA = 4.0  # more than listing a hundred thousand files takes on a local disk
 INSTALL = "install the package that has it"

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from evalkit.cache import Cache, cache_key
+from evalkit.scoring.cache import Cache, cache_key
 
 
 def key(number: int) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from joblib.externals.loky import get_reusable_executor
 
-from evalkit.processes import start_worker
+from evalkit.scoring.processes import start_worker
 from evalkit.sweeps.attempts import Busy
 from evalkit.sweeps.executors import run_jobs
 from q2d2.errors import Stopped

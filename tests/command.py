@@ -11,7 +11,7 @@ from unittest import mock
 
 import yaml
 
-from evalkit.cli import main
+from evalkit.cli.main import main
 
 TINY: dict[str, Any] = {
     "name": "trial",

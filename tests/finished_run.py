@@ -45,7 +45,7 @@ def copied_run(run: Run, folder: Path) -> Run:
 
 def leave_out_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plots take seconds and follow from rows that are compared anyway."""
-    monkeypatch.setattr("evalkit.outputs.draw_plots", lambda *args, **options: DrawnPlots((), {}))
+    monkeypatch.setattr("evalkit.run.outputs.draw_plots", lambda *args, **options: DrawnPlots((), {}))
 
 
 def rows(folder: Path, name: str) -> pd.DataFrame:

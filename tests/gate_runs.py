@@ -13,8 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evalkit.gate import Gate, load_gate
-from evalkit.saved_run import SavedRun
-from evalkit.store import SCHEMA_VERSION, SIGNAL_COLUMNS
+from evalkit.run.saved_run import SavedRun
+from evalkit.run.store import SCHEMA_VERSION, SIGNAL_COLUMNS
 
 DATASET = "librispeech/test-clean"
 NUM_UTTERANCES, NUM_SPEAKERS = 50, 12

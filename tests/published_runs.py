@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from evalkit.store import SIGNAL_COLUMNS, UTTERANCE_COLUMNS
+from evalkit.run.store import SIGNAL_COLUMNS, UTTERANCE_COLUMNS
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 # metric -> (mean, spread between utterances, noise of a run, effect of one unit of quality)

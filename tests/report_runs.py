@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from evalkit.store import SIGNAL_COLUMNS, UTTERANCE_COLUMNS
+from evalkit.run.store import SIGNAL_COLUMNS, UTTERANCE_COLUMNS
 
 SCRIPT = "<script>window.attacked = true</script>"
 IMAGE = '"><img src=x onerror="window.attacked=true">'

@@ -14,14 +14,14 @@ import torch
 
 from baselines.codecs import CodecError, build_codec
 from baselines.codecs.opus import Opus
-from evalkit import runner
-from evalkit.cache import Cache
-from evalkit.experiment import SpeedSection
 from evalkit.metrics import load_metric
 from evalkit.metrics.signals import Unscorable, check_signal
-from evalkit.pair import Pair, PairScorer
-from evalkit.protocol import get_protocol
-from evalkit.systems import CodecSystem
+from evalkit.run import runner
+from evalkit.run.experiment import SpeedSection
+from evalkit.run.systems import CodecSystem
+from evalkit.scoring.cache import Cache
+from evalkit.scoring.pair import Pair, PairScorer
+from evalkit.scoring.protocol import get_protocol
 from q2d2.audio import AudioError, encode_flac, read_audio, read_blocks
 from q2d2.bottleneck import NullBottleneck, build_bottleneck
 from q2d2.checkpoints import save_codec

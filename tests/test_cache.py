@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evalkit.cache import Cache, CacheError, cache_key, content_digest, parse_size
+from evalkit.scoring.cache import Cache, CacheError, cache_key, content_digest, parse_size
 from tests.cache_entries import expected, filled, key, right, works_again
 
 
@@ -134,7 +134,7 @@ class TestSize:
 
     def test_least_recently_used_leave_first(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         clock = [10**12]
-        monkeypatch.setattr("evalkit.cache._milliseconds", lambda: clock[0])
+        monkeypatch.setattr("evalkit.scoring.cache._milliseconds", lambda: clock[0])
         cache = Cache(tmp_path, 2**20)
         block = {"track": np.zeros(2500)}  # 45 of them fit
         for number in range(40):
@@ -154,7 +154,7 @@ class TestSize:
 
     def test_reading_marks_an_entry_once_an_hour(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         clock = [10**12]
-        monkeypatch.setattr("evalkit.cache._milliseconds", lambda: clock[0])
+        monkeypatch.setattr("evalkit.scoring.cache._milliseconds", lambda: clock[0])
         cache = Cache(tmp_path)
         cache.put("k", {"value": 1})
         seen = []

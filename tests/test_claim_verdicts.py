@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from evalkit.papers.claims import Claims
-from evalkit.statistics import holm
+from evalkit.stats.bootstrap import holm
 from evalkit.sweeps.claim_tables import claims_markdown
 from evalkit.sweeps.claims import judge, verdicts
 from tests.synthetic_sweep import Made, Noise, octaves, q2d2, swept

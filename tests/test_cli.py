@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from evalkit.cache import Cache
 from evalkit.datasets import librispeech
-from evalkit.datasets.archive import Archive
+from evalkit.datasets.layout import Archive
+from evalkit.scoring.cache import Cache
 from tests.command import evalkit, write_experiment
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,7 +43,7 @@ class TestHelp:
     def test_loads_nothing_slow(self, arguments: list[str]) -> None:
         """typer itself loads pydantic for the options of a single command."""
         code = (
-            f"import sys\nfrom evalkit.cli import main\nsys.argv = {['evalkit', *arguments]!r}\n"
+            f"import sys\nfrom evalkit.cli.main import main\nsys.argv = {['evalkit', *arguments]!r}\n"
             f"try:\n    main()\nexcept SystemExit:\n    print('loaded', [n for n in {SLOW!r} if n in sys.modules])\n"
         )
         done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -127,12 +127,12 @@ class TestMistakes:
         def full(*args: object) -> None:
             raise OSError(28, "No space left on device", "/disk/journal.jsonl")
 
-        monkeypatch.setattr("evalkit.runner.run", full)
+        monkeypatch.setattr("evalkit.run.runner.run", full)
         experiment = write_experiment(tmp_path / "trial.yaml")
         assert evalkit("run", experiment).complaint.startswith("/disk/journal.jsonl: No space left on device; make")
 
     def test_a_defect_is_a_traceback(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("evalkit.runner.run", lambda *args: 1 / 0)
+        monkeypatch.setattr("evalkit.run.runner.run", lambda *args: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             evalkit("run", write_experiment(tmp_path / "trial.yaml"))
 
@@ -141,7 +141,7 @@ class TestMistakes:
         def interrupted(*_: object) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("evalkit.runner.run", interrupted)
+        monkeypatch.setattr("evalkit.run.runner.run", interrupted)
         outcome = evalkit("run", write_experiment(tmp_path / "trial.yaml"))
         assert (outcome.status, outcome.err) == (130, "interrupted; run the same command again to go on\n")
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from evalkit.experiment import load_experiment
-from evalkit.plan import make_plan
+from evalkit.run.experiment import load_experiment
+from evalkit.run.plan import make_plan
 from q2d2.checkpoints import CONFIG, WEIGHTS, load_codec, read_description
 from q2d2.published_files import UNUSED
 from tests.command import evalkit, write_experiment

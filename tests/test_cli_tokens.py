@@ -11,7 +11,7 @@ import soundfile
 import torch
 import torchaudio.functional as AF
 
-from evalkit import coding
+from evalkit.tokens import coding
 from q2d2.audio import read_audio
 from q2d2.bottleneck import build_bottleneck
 from q2d2.checkpoints import load_codec, save_codec

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import evalkit.codes
-from evalkit.codes import CodeUsage, entropy_bits
+import evalkit.stats.code_usage
+from evalkit.stats.code_usage import CodeUsage, entropy_bits
 
 
 def usage_of(sizes: tuple[int, ...], *utterances: np.ndarray) -> CodeUsage:
@@ -117,7 +117,7 @@ def test_codebooks_too_large_for_a_table_are_counted_alike(monkeypatch: pytest.M
     sizes = (7, 50, 3)
     parts = [random_codes(sizes, frames, seed=frames) for frames in (40, 300, 17)]
     table = usage_of(sizes, *parts)
-    monkeypatch.setattr(evalkit.codes, "MAX_COUNTED", 49)
+    monkeypatch.setattr(evalkit.stats.code_usage, "MAX_COUNTED", 49)
     sparse = usage_of(sizes, *parts)
     assert sparse.counts == []
     assert sparse.summary(75) == pytest.approx(table.summary(75), rel=1e-12)
@@ -149,7 +149,7 @@ def test_any_order_and_any_split_count_the_same(monkeypatch: pytest.MonkeyPatch)
     sizes = (7, 5, 3)
     parts = [random_codes(sizes, frames, seed=frames) for frames in (1, 40, 0, 300, 17)]
     whole = usage_of(sizes, np.concatenate(parts, axis=1))
-    monkeypatch.setattr(evalkit.codes, "MIN_PENDING", 8)  # fold often
+    monkeypatch.setattr(evalkit.stats.code_usage, "MIN_PENDING", 8)  # fold often
     assert same(whole, usage_of(sizes, *parts))
     assert same(whole, usage_of(sizes, *reversed(parts)))
     merged = usage_of(sizes, *parts[:2])
@@ -159,7 +159,7 @@ def test_any_order_and_any_split_count_the_same(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_memory_grows_with_distinct_frames_not_with_utterances(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evalkit.codes, "MIN_PENDING", 1000)
+    monkeypatch.setattr(evalkit.stats.code_usage, "MIN_PENDING", 1000)
     usage = CodeUsage((4, 4))
     for seed in range(200):
         usage.add(random_codes((4, 4), 100, seed))

@@ -15,9 +15,9 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from benchmarks.crossed import DESIGNS, false_marks, mean_and_variances
-from evalkit.behrens_fisher import half_width, two_sided_p
-from evalkit.crossed import CrossedEstimate, Scores, Undefined, crossed_estimate
-from evalkit.statistics import holm
+from evalkit.stats.behrens_fisher import half_width, two_sided_p
+from evalkit.stats.bootstrap import holm
+from evalkit.stats.crossed import CrossedEstimate, Scores, Undefined, crossed_estimate
 
 SIZES = np.array([1] * 11 + [2] * 6 + [3] * 6 + [4] * 4)  # 27 speakers, 57 utterances
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalkit.crossed import Scores, crossed_estimate
-from evalkit.curves import (
+from evalkit.stats.crossed import Scores, crossed_estimate
+from evalkit.stats.rate_curves import (
     Curve,
     CurveError,
     common_qualities,

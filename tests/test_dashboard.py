@@ -12,7 +12,6 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from evalkit.escaping import printable
 from evalkit.history import site as building
 from evalkit.history import views
 from evalkit.history.archive import read_history, records
@@ -23,6 +22,7 @@ from evalkit.history.publish import publish
 from evalkit.history.site import MANIFEST, Built, build_site
 from evalkit.history.timeline import system_histories
 from evalkit.history.views import _shares
+from evalkit.text import printable
 from tests.command import evalkit
 from tests.published_runs import SYSTEMS, write_run
 

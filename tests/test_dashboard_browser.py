@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from evalkit.escaping import printable
 from evalkit.history.archive import read_history
 from evalkit.history.links import run_page, system_page
 from evalkit.history.publish import publish
 from evalkit.history.site import build_site
+from evalkit.text import printable
 from tests.browser import Browser, Opened, start_browser
 from tests.published_runs import write_run
 

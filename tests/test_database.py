@@ -23,8 +23,8 @@ from typing import Any
 
 import pytest
 
-from evalkit import database
-from evalkit.cache import Cache
+from evalkit.scoring import database
+from evalkit.scoring.cache import Cache
 from tests.cache_entries import expected, fail_once, filled, forked, key, right, works_again
 
 ROOT = Path(__file__).parents[1]
@@ -33,7 +33,7 @@ WORK = """
 import sys
 from pathlib import Path
 from tests.cache_entries import expected, key, right
-from evalkit.cache import Cache
+from evalkit.scoring.cache import Cache
 
 folder, processes, number = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 cache = Cache(folder)

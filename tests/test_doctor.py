@@ -18,12 +18,12 @@ import torch
 from huggingface_hub import constants
 
 from evalkit import doctor_checks
-from evalkit.cache import Cache
 from evalkit.datasets import DATASETS, corpus
 from evalkit.datasets import folder as folder_dataset
 from evalkit.doctor_checks import Check, check_cache, check_machine, check_metric
 from evalkit.metrics import METRICS, load_metric, pesq
 from evalkit.metrics.signals import library_version
+from evalkit.scoring.cache import Cache
 from tests.command import evalkit
 
 ROOTS = [doctor_checks.root_variable(name) for name in DATASETS.names()]

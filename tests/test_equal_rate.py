@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from evalkit.crossed import CrossedEstimate, Scores
+from evalkit.stats.crossed import CrossedEstimate, Scores
 from evalkit.sweeps.equal_rate import Difference, Point, equal_rate, surely
 from tests.synthetic_sweep import q2d2, swept
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from evalkit.experiment import (
+from evalkit.run.experiment import (
     KNOWN_ANSWERS,
     Experiment,
     ExperimentError,
     built_in_experiments,
     load_experiment,
 )
-from evalkit.plan import Plan, make_plan
+from evalkit.run.plan import Plan, make_plan
 from q2d2.checkpoints import CheckpointError
 from q2d2.errors import UserError
 from q2d2.training.config import PRECISIONS, RECIPES, train_config
@@ -180,7 +180,7 @@ class TestMistakes:
             load_experiment(str(path))
 
     def test_known_answers_are_those_that_runs_add(self) -> None:
-        from evalkit.systems import anchors
+        from evalkit.run.systems import anchors
 
         assert tuple(system.name for system in anchors(16_000)) == KNOWN_ANSWERS
 

@@ -16,9 +16,9 @@ import soundfile
 
 from evalkit.datasets import DatasetError, librispeech, load_corpus
 from evalkit.datasets import fetch as fetching
-from evalkit.datasets.archive import Archive
 from evalkit.datasets.fetch import fetch
-from evalkit.download import DownloadError, mismatches, progress_bar, verify
+from evalkit.datasets.layout import Archive
+from evalkit.downloads.transfer import DownloadError, mismatches, progress_bar, verify
 from tests.file_server import Server, serving
 
 IDS = ("61-70968-0000", "61-70968-0001", "1089-134686-0000")

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalkit.file_jobs import FileJobs, Job, JobError, Work, ahead, batches, plan_jobs
+from evalkit.tokens.file_jobs import FileJobs, Job, JobError, Work, ahead, batches, plan_jobs
 from q2d2.errors import UserError
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from evalkit.saved_run import load_run
+from evalkit.run.saved_run import load_run
 from q2d2.registry import UntrustedCode, import_trusted
 from tests.command import evalkit, write_experiment
 from tests.finished_run import leave_out_plots

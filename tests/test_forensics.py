@@ -16,21 +16,21 @@ import soundfile
 import torch
 
 from evalkit.datasets import load_corpus, read_audio
-from evalkit.forensics import __main__ as command
-from evalkit.forensics.audio import audio_traps
-from evalkit.forensics.averages import change_of_mean, published_f1, published_pesq
-from evalkit.forensics.geometry import second_moment
-from evalkit.forensics.published import PublishedError, read_published
-from evalkit.forensics.quantizer import decoded_index, gradient_factors
-from evalkit.forensics.report import figures
-from evalkit.forensics.speed import flattery
-from evalkit.forensics.trap import Figure, Trap
-from evalkit.forensics.usage import published_rhombic_size, set_entropy
 from evalkit.metrics.pitch import VuvF1
-from evalkit.pair import score_pair
-from evalkit.protocol import PROTOCOLS
+from evalkit.scoring.pair import score_pair
+from evalkit.scoring.protocol import PROTOCOLS
 from q2d2.audio import AudioError
 from q2d2.quantizer import Q2D2
+from studies.forensics import __main__ as command
+from studies.forensics.audio import audio_traps
+from studies.forensics.averages import change_of_mean, published_f1, published_pesq
+from studies.forensics.geometry import second_moment
+from studies.forensics.published import PublishedError, read_published
+from studies.forensics.quantizer import decoded_index, gradient_factors
+from studies.forensics.report import figures
+from studies.forensics.speed import flattery
+from studies.forensics.trap import Figure, Trap
+from studies.forensics.usage import published_rhombic_size, set_entropy
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "published-protocol.md"
 RATE = 24_000
@@ -242,7 +242,7 @@ def test_command_without_audio(
 
 
 def test_a_folder_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match=r"^evalkit.forensics: .*nowhere: no scores.csv in it"):
+    with pytest.raises(SystemExit, match=r"^studies.forensics: .*nowhere: no scores.csv in it"):
         command.main(["--published", str(tmp_path / "nowhere")])
     header = "dataset,system,utterance,pesq_wb,stoi\n"
     for text, error, reason in (

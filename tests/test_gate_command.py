@@ -16,10 +16,10 @@ import pytest
 import soundfile
 import yaml
 
-from evalkit.cli_compare import Format
+from evalkit.cli.compare import Format
 from evalkit.datasets import load_corpus, read_audio
 from evalkit.gate.formats import FORMATS
-from evalkit.saved_run import load_run
+from evalkit.run.saved_run import load_run
 from tests.command import Outcome, evalkit
 from tests.gate_runs import base_scores, make_run, noisy, uneven, write_run
 

@@ -14,10 +14,10 @@ from xml.etree import ElementTree
 import pytest
 from markdown_it import MarkdownIt
 
-from evalkit.escaping import markdown_text, printable
 from evalkit.gate import Side, Verdict, compare_runs
 from evalkit.gate.as_markdown import MAX_BYTES
 from evalkit.gate.formats import FORMATS
+from evalkit.text import markdown_text, printable
 from tests.gate_runs import base_scores, changed, gate, make_run, uneven
 
 SCORES = base_scores()

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from evalkit.gate import GateError, Verdict, compare_runs
-from evalkit.saved_run import SavedRun, load_run
+from evalkit.run.saved_run import SavedRun, load_run
 from tests.gate_runs import DATASET, IDS, base_scores, changed, gate, make_run, noisy, write_run
 
 SCORES = base_scores()

@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalkit.cli_history import change_lines
+from evalkit.cli.history import change_lines
 from evalkit.history import publish as publishing
+from evalkit.history.links import folder_name, slug
 from evalkit.history.migrations import HistoryError
-from evalkit.history.names import folder_name, slug
 from evalkit.history.publication import Publication, read_publication
 from evalkit.history.publish import publish
 from evalkit.report.published import published_table
-from evalkit.saved_run import RunError, load_run
+from evalkit.run.saved_run import RunError, load_run
 from tests.command import evalkit
 from tests.published_runs import METRICS, SYSTEMS, write_run
 

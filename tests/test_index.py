@@ -15,8 +15,8 @@ from evalkit.datasets import DATASETS, DatasetError, check_corpus, load_corpus
 from evalkit.datasets.corpus import Problem, map_in_threads
 from evalkit.datasets.index import index_files
 from evalkit.datasets.selection import select_manifest, select_utterances
-from evalkit.experiment import load_experiment
-from evalkit.plan import Plan, make_plan
+from evalkit.run.experiment import load_experiment
+from evalkit.run.plan import Plan, make_plan
 from q2d2.training.manifest import AudioFile, Manifest, ManifestError, write_manifest
 from tests.command import evalkit, write_experiment
 

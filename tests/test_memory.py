@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from evalkit.training import check_memory, memory_note
+from evalkit.run.training import check_memory, memory_note
 from q2d2.codec import codec_config
 from q2d2.training.config import TrainConfig, recipe_values
 from q2d2.training.memory import training_bytes
@@ -21,9 +21,9 @@ MEASURED = """
 import sys
 from pathlib import Path
 import torch
-from evalkit.experiment import load_experiment
-from evalkit.plan import make_plan
-from evalkit.training import memory_needed, train_system
+from evalkit.run.experiment import load_experiment
+from evalkit.run.plan import make_plan
+from evalkit.run.training import memory_needed, train_system
 plan = make_plan(load_experiment(sys.argv[1]), Path(sys.argv[2]))
 needed = memory_needed(plan)
 train_system(plan, plan.trained[0], "cpu")
@@ -57,7 +57,7 @@ def test_it_grows_with_the_batch_and_shrinks_with_processes() -> None:
 
 
 def test_too_much_is_said_in_the_plan_and_refused_on_a_cpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("evalkit.training.machine_bytes", lambda: GIB)
+    monkeypatch.setattr("evalkit.run.training.machine_bytes", lambda: GIB)
     assert memory_note(0) == ""
     assert memory_note(2 * GIB).endswith("about 2.0 GiB a training (float32); this machine has 1.0 GiB beside its "
                                          "GPUs: too little to train on the CPU")  # fmt: skip

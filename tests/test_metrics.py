@@ -13,8 +13,8 @@ import soundfile
 
 from evalkit.metrics import METRICS, Metric, Unavailable, Unscorable, load_metric
 from evalkit.metrics.signals import check_pair, check_signal, count_clipped
-from evalkit.pair import Pair, score_pair
-from evalkit.protocol import PROTOCOLS
+from evalkit.scoring.pair import Pair, score_pair
+from evalkit.scoring.protocol import PROTOCOLS
 
 RATE = 16_000
 INTRUSIVE = ["pesq", "stoi", "estoi"]

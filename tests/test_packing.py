@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalkit.packing import pack, unpack
+from evalkit.scoring.packing import pack, unpack
 
 PLAIN = {"value": 0.1 + 0.2, "status": "ok", "detail": 'ü "\n\u2028', "seconds": 1e-300, "none": None, "list": [1, "a"]}
 ARRAYS = [

@@ -15,10 +15,10 @@ import torch
 import torchaudio.functional
 
 from evalkit import metrics
-from evalkit.cache import Cache
 from evalkit.metrics import METRICS, Unavailable, Unscorable, load_metric
-from evalkit.pair import Pair, score_pair
-from evalkit.protocol import PROTOCOLS, get_protocol
+from evalkit.scoring.cache import Cache
+from evalkit.scoring.pair import Pair, score_pair
+from evalkit.scoring.protocol import PROTOCOLS, get_protocol
 from q2d2.rates import RateError
 from q2d2.registry import Registry, UnknownName
 
@@ -193,7 +193,7 @@ class TestRates:
         wrong = pair(signal, signal, 24_000, 22_050)
         cache = Cache(tmp_path)
         with monkeypatch.context() as before:
-            before.setattr("evalkit.pair.refused_durations", lambda *args: "")
+            before.setattr("evalkit.scoring.pair.refused_durations", lambda *args: "")
             assert {score.status for score in score_pair(wrong, seen[1], PAPER, cache)} == {"ok"}
         native, at8k, alone = score_pair(wrong, seen[1], PAPER, cache)
         assert (native.status, at8k.status, alone.status) == ("failed", "failed", "ok")

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from evalkit.metrics import METRICS
-from evalkit.statistics import PairedComparison, compare_paired, holm, paired_difference, wilcoxon_p
+from evalkit.stats.bootstrap import PairedComparison, compare_paired, holm, paired_difference, wilcoxon_p
+from evalkit.stats.reach import few_seeds, few_units
 from evalkit.tables import compare_with_baseline, write_tables
-from evalkit.tables.reach import few_seeds, few_units
 from q2d2.registry import UnknownName
 from tests.simulated_scores import normal, simulated
 from tests.synthetic_run import make_all_metrics, make_systems

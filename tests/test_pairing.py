@@ -12,8 +12,8 @@ import soundfile
 
 from evalkit.datasets import DatasetError, load_corpus
 from evalkit.datasets.corpus import find_audio
-from evalkit.folders import Pairing, pair_folders
-from evalkit.pairing import Catalogue, PairingError, find_by_ids, list_audio
+from evalkit.run.folders import Pairing, pair_folders
+from evalkit.scoring.pairing import Catalogue, PairingError, find_by_ids, list_audio
 
 COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
 

@@ -52,7 +52,7 @@ def recipe(path: str) -> dict[str, Any]:
 def test_help_loads_nothing_slow() -> None:
     code = """
 import sys
-from evalkit.cli import main
+from evalkit.cli.main import main
 sys.argv = ["evalkit", "--help"]
 try:
     main()

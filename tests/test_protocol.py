@@ -11,7 +11,7 @@ import pytest
 import torch
 import torchaudio.functional
 
-from evalkit.protocol import PROTOCOLS, ProtocolError, Resampler, get_protocol
+from evalkit.scoring.protocol import PROTOCOLS, ProtocolError, Resampler, get_protocol
 
 OTHER: dict[str, Any] = {
     "name": "other", "signals": "pcm16", "checked": False, "aligned": True, "crop": "longer", "hop_seconds": 0.02,

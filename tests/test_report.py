@@ -11,11 +11,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from evalkit.escaping import printable
 from evalkit.report.joined import ReportError, join_runs
 from evalkit.report.page import report_page, report_path, write_report
 from evalkit.report.published import published_table
-from evalkit.saved_run import RunError, load_run
+from evalkit.run.saved_run import RunError, load_run
+from evalkit.text import printable
 from tests.command import evalkit
 from tests.report_runs import HOSTILE, write_hostile_run, write_log, write_run
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from evalkit.escaping import printable
 from evalkit.report.page import report_page
-from evalkit.saved_run import load_run
+from evalkit.run.saved_run import load_run
+from evalkit.text import printable
 from tests.browser import Browser, Opened, start_browser
 from tests.report_runs import HOSTILE, write_hostile_run, write_log, write_run
 

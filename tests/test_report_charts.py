@@ -15,14 +15,14 @@ from evalkit.report.charts import system_looks
 from evalkit.report.comparison import comparison_table
 from evalkit.report.curves import MAX_POINTS, training_chart
 from evalkit.report.joined import join_runs
-from evalkit.report.names import isolated, plain, shortened
 from evalkit.report.rates import rates_chart
 from evalkit.report.rows import differences_chart, distributions_chart
 from evalkit.report.svg import MARKERS, Scale, marker, tag, text, tick_label
 from evalkit.report.usage import MAX_BARS, usage_chart
-from evalkit.saved_run import load_run
+from evalkit.run.saved_run import load_run
 from evalkit.tables.cells import MARKS
 from evalkit.tables.differences import differences_markdown
+from evalkit.text import isolated, plain, shortened
 from tests.report_runs import Q2D2, write_log, write_run
 
 RESULTS = Path(__file__).parent.parent / "results"

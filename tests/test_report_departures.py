@@ -8,10 +8,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from evalkit.experiment import load_experiment
 from evalkit.report.departures import PUBLISHED_TRAINING, departures
 from evalkit.report.facts import metric_facts, run_facts, run_notes
-from evalkit.saved_run import load_run
+from evalkit.run.experiment import load_experiment
+from evalkit.run.saved_run import load_run
 from tests.report_runs import write_run
 
 RESULTS = Path(__file__).parent.parent / "results"

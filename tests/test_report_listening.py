@@ -17,13 +17,13 @@ import pytest
 import soundfile
 from PIL import Image
 
-from evalkit.experiment import KNOWN_ANSWERS
 from evalkit.report import reconstruction
 from evalkit.report.extremes import Extreme, Extremes, find_extremes, in_turn
 from evalkit.report.listening import ListeningPanel, listening_panel
 from evalkit.report.reconstruction import ORIGINAL, RunAudio, Unheard
 from evalkit.report.sound import HEIGHT, WIDTH
-from evalkit.saved_run import SavedRun, load_run
+from evalkit.run.experiment import KNOWN_ANSWERS
+from evalkit.run.saved_run import SavedRun, load_run
 from tests.command import TINY, evalkit, write_experiment
 from tests.decoded_folders import make_folders, score
 from tests.finished_run import Run, copied_run, leave_out_plots
@@ -44,7 +44,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
     written = write_experiment(folder / "trial.yaml", systems=systems, train=train)
     with pytest.MonkeyPatch.context() as patched:
         leave_out_plots(patched)
-        patched.setattr("evalkit.runner.send_results", lambda *arguments: None)
+        patched.setattr("evalkit.run.runner.send_results", lambda *arguments: None)
         outcome = evalkit("run", written, "--out", folder / "run", "--workers", 1)
     assert outcome.status == 0, outcome.err
     return Run(written, folder / "run", outcome)

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evalkit.escaping import printable
 from evalkit.report.page import report_page
-from evalkit.saved_run import SavedRun, load_run
-from evalkit.store import example_path
+from evalkit.run.saved_run import SavedRun, load_run
+from evalkit.run.store import example_path
+from evalkit.text import printable
 from q2d2.audio import encode_flac
 from tests.browser import Browser, Opened, start_browser
 from tests.report_runs import HOSTILE, MARKED_NAMES, write_hostile_run, write_run

@@ -12,8 +12,8 @@ import pytest
 
 from evalkit.report.page import report_page
 from evalkit.report.sweeps import configurations_chart, reported_sweeps
-from evalkit.saved_run import load_run
-from evalkit.sweeps.errors import SweepError
+from evalkit.run.saved_run import load_run
+from evalkit.sweeps import SweepError
 from tests.browser import start_browser
 from tests.command import evalkit
 from tests.test_report import Page

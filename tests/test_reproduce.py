@@ -249,7 +249,7 @@ class TestShards:
     ) -> None:
         for number in (1, 2):
             evalkit("run", experiment, "--out", tmp_path / "run", "--workers", 1, "--shard", f"{number}/2")
-        monkeypatch.setattr("evalkit.evaluation._reconstruct", lambda *_: pytest.fail("scored again"))
+        monkeypatch.setattr("evalkit.run.evaluation._reconstruct", lambda *_: pytest.fail("scored again"))
         assert evalkit("merge", tmp_path / "run", "--workers", 1).status == 0
 
     def test_what_is_missing_or_differs_is_named(self, experiment: Path, tmp_path: Path) -> None:

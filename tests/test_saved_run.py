@@ -12,7 +12,7 @@ import pytest
 
 import evalkit
 from evalkit.datasets import Utterance, load_corpus
-from evalkit.saved_run import RunError, load_run
+from evalkit.run.saved_run import RunError, load_run
 from q2d2.files import file_sha256
 from tests.finished_run import Run, copied_run, finished_run
 

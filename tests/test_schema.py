@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import yaml
 
-from evalkit.experiment import load_experiment
 from evalkit.gate import load_gate
 from evalkit.history.publication import read_publication
 from evalkit.papers.claims import load_claims
-from evalkit.saved_run import load_run
+from evalkit.run.experiment import load_experiment
+from evalkit.run.saved_run import load_run
 from evalkit.sweeps.folder import SweepFolder
 from evalkit.sweeps.schema import load_sweep
 from evalkit.sweeps.state import read_state

@@ -198,9 +198,9 @@ class TestInterrupted:
         assert score(folders, "--no-cache").status == 0
         expected = rows(folders / "run", "utterances").drop(columns="seconds")
         shutil.rmtree(folders / "run")
-        no_plots = "from evalkit import outputs; outputs.draw_plots = lambda *a: outputs.DrawnPlots((), {}); "
+        no_plots = "from evalkit.run import outputs; outputs.draw_plots = lambda *a: outputs.DrawnPlots((), {}); "
         command = [
-            sys.executable, "-c", f"{no_plots}from evalkit.cli import main; main()",
+            sys.executable, "-c", f"{no_plots}from evalkit.cli.main import main; main()",
             "score", folders / "originals", folders / "good", folders / "bad", "--out", folders / "run", *FAST,
         ]  # fmt: skip
         environment = os.environ | {"EVALKIT_CACHE": str(folders / "cache")}

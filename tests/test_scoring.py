@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 from joblib.externals.loky import get_reusable_executor
 
-from evalkit.cache import Cache
 from evalkit.datasets import load_corpus, read_audio
 from evalkit.metrics import METRICS
-from evalkit.pair import Pair, Score, score_pair
-from evalkit.protocol import PROTOCOLS
-from evalkit.scoring import Scorer
-from evalkit.systems import MuLaw
+from evalkit.run.systems import MuLaw
+from evalkit.scoring.cache import Cache
+from evalkit.scoring.pair import Pair, Score, score_pair
+from evalkit.scoring.protocol import PROTOCOLS
+from evalkit.scoring.workers import Scorer
 
 ROOT = Path(__file__).resolve().parents[1]
 FAKES = '''
@@ -255,7 +255,7 @@ def test_what_is_cached_needs_no_process(installed: None, tmp_path: Path) -> Non
     cache = Cache(tmp_path)
     first = values(score_pairs(pairs(10, 20), ["where", "length"], 1, cache=cache))
     get_reusable_executor(1).shutdown(wait=True, kill_workers=True)
-    with mock.patch("evalkit.scoring.get_reusable_executor", side_effect=AssertionError("a process was asked for")):
+    with mock.patch("evalkit.scoring.workers.get_reusable_executor", side_effect=AssertionError("a process")):
         assert values(score_pairs(pairs(10, 20), ["where", "length"], 1, cache=cache)) == first
     # A pair that is new to one metric goes to a worker for that one alone.
     both = values(score_pairs(pairs(10), ["where", "threads"], 1, cache=cache))

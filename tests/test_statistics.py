@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-import evalkit.statistics
-from evalkit.statistics import Interval, bootstrap_mean, paired_difference
+import evalkit.stats.bootstrap
+from evalkit.stats.bootstrap import Interval, bootstrap_mean, paired_difference
 from tests.simulated_scores import SMALL, TYPICAL, Draw, normal, simulated, skewed
 
 
@@ -168,7 +168,7 @@ def test_a_resampled_speaker_brings_all_its_utterances() -> None:
 def test_drawing_in_parts_is_deterministic(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(7).normal(size=50)
     whole = bootstrap_mean(values)
-    monkeypatch.setattr(evalkit.statistics, "MAX_DRAWN", 50 * 300)
+    monkeypatch.setattr(evalkit.stats.bootstrap, "MAX_DRAWN", 50 * 300)
     parts = bootstrap_mean(values)
     assert parts == bootstrap_mean(values)
     assert (parts.low, parts.high) == pytest.approx((whole.low, whole.high), abs=0.05)

@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evalkit.frames import read_parquet, write_parquet
-from evalkit.pair import Score
-from evalkit.store import RunStore, StoreError, UtteranceRecord
+from evalkit.run.frames import read_parquet, write_parquet
+from evalkit.run.store import RunStore, StoreError, UtteranceRecord
+from evalkit.scoring.pair import Score
 
 HOLD = (
     "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print('held', flush=True); input()"
@@ -259,7 +259,7 @@ class TestLock:
         """Processes that read audio ahead outlive a killed run by seconds."""
         code = (
             "import os, pathlib, sys, time\n"
-            "from evalkit.store import RunStore\n"
+            "from evalkit.run.store import RunStore\n"
             "store = RunStore(pathlib.Path(sys.argv[1]))\n"
             "child = os.fork()\n"
             "if child: print(child, flush=True); os._exit(0)\n"

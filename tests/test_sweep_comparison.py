@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evalkit.statistics import holm
+from evalkit.stats.bootstrap import holm
+from evalkit.sweeps import SweepError
 from evalkit.sweeps.comparison import choose_baseline, compare_series, target_rates
-from evalkit.sweeps.errors import SweepError
 from tests.synthetic_sweep import Made, Noise, octaves, q2d2, swept
 
 SURE = Noise(seed=0.004, score=0.01)

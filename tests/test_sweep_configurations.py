@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from evalkit.sweeps import SweepError
 from evalkit.sweeps.comparison import summarize_configurations
 from evalkit.sweeps.configurations import configurations, scored_metrics
-from evalkit.sweeps.errors import SweepError
 from tests.synthetic_sweep import Made, Noise, made_sweep, q2d2, swept
 
 FSQ = {"name": "fsq", "levels": [5] * 8}

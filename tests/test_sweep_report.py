@@ -13,9 +13,9 @@ from matplotlib.image import imread
 from rich.console import Console
 
 from evalkit.plots.figures import NothingToDraw
+from evalkit.sweeps import SweepError
 from evalkit.sweeps.budget import describe_budget
 from evalkit.sweeps.comparison import compare_series, summarize_configurations
-from evalkit.sweeps.errors import SweepError
 from evalkit.sweeps.plots import (
     MAX_SERIES,
     compared_targets,

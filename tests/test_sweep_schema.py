@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from evalkit.sweeps.errors import SweepError
+from evalkit.sweeps import SweepError
 from evalkit.sweeps.points import points
 from evalkit.sweeps.schema import Constraint, built_in_sweeps, load_sweep
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from evalkit.sweeps.errors import SweepError
+from evalkit.sweeps import SweepError
 from evalkit.sweeps.schema import Sweep
 from evalkit.sweeps.trials import ID_LENGTH, bottleneck_label, expand
 from tests.command import TINY, evalkit, write_experiment

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from evalkit.datasets import load_corpus, read_audio
-from evalkit.pair import Pair, score_pair
-from evalkit.protocol import PROTOCOLS
-from evalkit.systems import CodecSystem, GroundTruth, MuLaw, WhiteNoise, anchors
+from evalkit.run.systems import CodecSystem, GroundTruth, MuLaw, WhiteNoise, anchors
+from evalkit.scoring.pair import Pair, score_pair
+from evalkit.scoring.protocol import PROTOCOLS
 from q2d2.bottleneck import build_bottleneck
 from q2d2.codec import Codec, codec_config
 

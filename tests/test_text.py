@@ -8,13 +8,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from evalkit.escaping import markdown_text, printable, shown
+from evalkit.cli.terminal import Terminal
 from evalkit.pages import _environment
-from evalkit.report.names import isolated, plain
 from evalkit.report.svg import tag
 from evalkit.tables.csv_text import csv_text, read_csv
 from evalkit.tables.markup import escape_latex, escape_markdown
-from evalkit.terminal import Terminal
+from evalkit.text import isolated, markdown_text, plain, printable, shown
 
 RESULTS = Path(__file__).parents[1] / "results"
 MARKS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c\u200b\ufeff\x1b"

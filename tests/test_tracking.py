@@ -12,13 +12,13 @@ import pytest
 import soundfile
 from matplotlib.figure import Figure
 
-from evalkit.experiment import KNOWN_ANSWERS
 from evalkit.plots.figures import styled
+from evalkit.run.experiment import KNOWN_ANSWERS
+from evalkit.run.tracking import pixels
 from evalkit.sweeps.schema import load_sweep
 from evalkit.sweeps.state import trial_folder
 from evalkit.sweeps.trials import expand
 from evalkit.sweeps.work import Settings, run_trial
-from evalkit.tracking import pixels
 from q2d2.trackers.notes import NOTES
 from tests.command import TINY, evalkit, write_experiment
 from tests.finished_run import Run, copied_run, finished_run, leave_out_plots
@@ -135,7 +135,7 @@ class TestAgain:
     @pytest.fixture
     def run(self, finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         """A copy of the finished run, of which one codec is left; pictures, which take longest, are a dot."""
-        monkeypatch.setattr("evalkit.tracking.pixels", lambda figure: np.zeros((1, 1, 3), np.uint8))
+        monkeypatch.setattr("evalkit.run.tracking.pixels", lambda figure: np.zeros((1, 1, 3), np.uint8))
         only = write_experiment(tmp_path / "vq.yaml", systems={"vq": TINY["systems"]["vq"]})
         return copied_run(finished, tmp_path)._replace(experiment=only)
 

@@ -224,7 +224,7 @@ class TestCommand:
         assert not out.exists()
 
     def test_without_optuna_it_says_how_to_get_it(self, base, tmp_path, monkeypatch):
-        monkeypatch.setattr("evalkit.cli_tune.find_spec", lambda name: None)
+        monkeypatch.setattr("evalkit.cli.tune.find_spec", lambda name: None)
         complaint = evalkit("tune", "--bits-per-frame", 20, "--experiment", base, *WHOLE).complaint
         assert "pip install 'codec-bottlenecks[tune]'" in complaint
 

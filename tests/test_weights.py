@@ -14,10 +14,9 @@ from huggingface_hub import constants
 
 from baselines.codecs.mimi import Mimi
 from baselines.codecs.weights import HubWeights, WeightsMissing
-from evalkit.download import DownloadError, progress_bar
-from evalkit.metrics import Unavailable, utmos
-from evalkit.weight_sources import FetchedWeights, WeightsError, WeightsRow, fetch_weights, list_weights
-from evalkit.weights import (
+from evalkit.downloads.sources import FetchedWeights, WeightsError, WeightsRow, fetch_weights, list_weights
+from evalkit.downloads.transfer import DownloadError, progress_bar
+from evalkit.downloads.weights import (
     WEIGHTS,
     WeightFile,
     check_weights,
@@ -26,6 +25,7 @@ from evalkit.weights import (
     weight_files,
     weights_folder,
 )
+from evalkit.metrics import Unavailable, utmos
 from q2d2.hub import HubUnreachable
 from q2d2.registry import UnknownName
 from tests.command import evalkit

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from evalkit.spelling import escaped, is_text, normalized, told_apart
+from evalkit.text import escaped, is_text, normalized, told_apart
 from q2d2.audio import AudioError, Header, check_audio, read_header
 from q2d2.errors import UserError
 from q2d2.suffixes import AUDIO_SUFFIXES

@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import IO, Self, cast
 
 from evalkit.datasets import DATASETS
-from evalkit.datasets.archive import Archive
 from evalkit.datasets.corpus import DatasetError, find_audio
-from evalkit.datasets.layout import require_part, root_variable
-from evalkit.download import Progress, download, verify
+from evalkit.datasets.layout import Archive, require_part, root_variable
+from evalkit.downloads.transfer import Progress, download, verify
 from q2d2.errors import printable
 
 # Unpacked size over archive size, with a margin; the largest is that of LJSpeech, 1.4.
@@ -62,7 +61,7 @@ def fetch(
         dataset: a name in DATASETS whose module has ARCHIVES.
         part: a key of ARCHIVES; None if there is only one.
         destination: folder that will hold the corpus folder; made if need be.
-        progress: called with (stage, bytes done, bytes in all or None); see evalkit.download.progress_bar.
+        progress: called with (stage, bytes done, bytes in all or None); see evalkit.downloads.transfer.progress_bar.
         pause_seconds: wait before the first repeated attempt after a dropped connection.
 
     Raises:

@@ -11,9 +11,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from evalkit.datasets.archive import Archive
 from evalkit.datasets.corpus import Corpus
-from evalkit.datasets.layout import open_speaker_tree
+from evalkit.datasets.layout import Archive, open_speaker_tree
 
 # part, utterances, bytes of the archive, MD5, SHA-256
 _PUBLISHED = (

@@ -9,9 +9,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from evalkit.datasets.archive import Archive
 from evalkit.datasets.corpus import Corpus, DatasetError, Found, Problem, build_corpus, find_audio
-from evalkit.datasets.layout import require_part, require_root
+from evalkit.datasets.layout import Archive, require_part, require_root
 
 ARCHIVES = {
     "all": Archive(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
-from evalkit.escaping import printable
 from evalkit.gate.phrases import OUTCOMES, difference_text
 from evalkit.gate.verdict import Finding, Verdict
+from evalkit.text import printable
 
 SUITE = "evalkit compare"
 

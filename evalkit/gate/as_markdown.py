@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from evalkit.escaping import markdown_code, markdown_text
 from evalkit.gate.phrases import MARKS, MISSING, OUTCOMES, decimals, interval, shown, shown_p
 from evalkit.gate.verdict import Comparison, Finding, Verdict
 from evalkit.tables import metric_format
+from evalkit.text import markdown_code, markdown_text
 
 SIGNS = {"same": "✅", "better": "✅", "regression": "❌", "not comparable": "⚠️"}
 HEADINGS = {"regression": "Worse", "warning": "Warnings", "improvement": "Better"}

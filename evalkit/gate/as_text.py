@@ -12,10 +12,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from evalkit.escaping import printable
 from evalkit.gate.phrases import MARKS, MISSING, OUTCOMES, decimals, interval, shown, shown_p
 from evalkit.gate.verdict import Comparison, Finding, Quantity, Verdict
 from evalkit.tables import metric_format
+from evalkit.text import printable
 
 STYLES = {"regression": "bold red", "not comparable": "bold red", "better": "bold green", "same": "bold"}
 HEADINGS = {"regression": "worse", "warning": "warning", "improvement": "better"}

@@ -15,7 +15,7 @@ from evalkit.gate.rows import Rows, check_columns, read_rows
 from evalkit.gate.scores import compare_scores
 from evalkit.gate.settings import Gate
 from evalkit.gate.verdict import Comparison, Finding, Side, Verdict
-from evalkit.saved_run import RunError, SavedRun
+from evalkit.run.saved_run import RunError, SavedRun
 from evalkit.tables import metric_format
 
 ORDER = ("regression", "warning", "improvement")

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from evalkit.gate.rows import Rows
 from evalkit.gate.settings import GateError
-from evalkit.saved_run import SavedRun
+from evalkit.run.saved_run import SavedRun
 from q2d2.errors import did_you_mean
 
 MAX_NAMED = 10

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from evalkit.saved_run import RunError, SavedRun
-from evalkit.spelling import normalized
+from evalkit.run.saved_run import RunError, SavedRun
+from evalkit.text import normalized
 
 NEEDED = ("system", "dataset", "utterance", "speaker", "metric", "value", "status", "detail")
 OF_SYSTEMS = ("system", "kind")

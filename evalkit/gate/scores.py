@@ -14,7 +14,7 @@ from evalkit.gate.pairing import Pair
 from evalkit.gate.rows import Key, Rows
 from evalkit.gate.settings import Gate
 from evalkit.gate.verdict import Comparison, Outcome
-from evalkit.statistics import compare_paired, holm
+from evalkit.stats.bootstrap import compare_paired, holm
 from evalkit.tables.summary import metric_format, metric_key, resampling_unit
 
 # Differences below it are rounding: equal audio scored on two machines must not become significant.

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from evalkit.history.migrations import HistoryError
 from evalkit.history.publication import PUBLICATION, Publication, plain_publication, plain_run, read_publication
-from evalkit.saved_run import DESCRIPTION, SWEEP, RunError, load_run
+from evalkit.run.saved_run import DESCRIPTION, SWEEP, RunError, load_run
 
 PUBLISHED = "published"
 

@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 import pandas as pd
 import pyarrow.parquet as pq
 
-from evalkit.experiment import KNOWN_ANSWERS
 from evalkit.history.migrations import HistoryError
 from evalkit.history.publication import CHANGES, Publication
-from evalkit.statistics import PairedComparison, compare_paired, holm
+from evalkit.run.experiment import KNOWN_ANSWERS
+from evalkit.stats.bootstrap import PairedComparison, compare_paired, holm
+from evalkit.stats.reach import smallest_p
 from evalkit.tables import metric_format, resampling_unit
 from evalkit.tables.paired import ALPHA
-from evalkit.tables.reach import smallest_p
 
 KEYS = ["dataset", "protocol", "system", "metric"]
 

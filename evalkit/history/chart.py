@@ -8,10 +8,10 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from evalkit.escaping import shown
 from evalkit.history.boards import number_cell, number_format
 from evalkit.history.timeline import Timeline, TimePoint
 from evalkit.tables.cells import MARKS, format_number, probability, signed
+from evalkit.text import shown
 
 WIDTH, HEIGHT = 440, 190
 LEFT, RIGHT, TOP, BOTTOM = 58, 14, 18, 30

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from evalkit.history.summaries import long_summary
-from evalkit.store import SIGNAL_COLUMNS
+from evalkit.run.store import SIGNAL_COLUMNS
 from q2d2.errors import UserError
 
 SCHEMA_VERSION = 2

@@ -16,11 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import AwareDatetime
 
-from evalkit.descriptions import read_description
+from evalkit.history.links import folder_name
 from evalkit.history.migrations import MIGRATIONS, HistoryError, Stored, migrate
-from evalkit.history.names import folder_name
 from evalkit.history.summaries import SUMMARY, TEXT, as_table
-from evalkit.saved_run import DESCRIPTION, SWEEP, RunError, SavedRun
+from evalkit.run.descriptions import read_description
+from evalkit.run.saved_run import DESCRIPTION, SWEEP, RunError, SavedRun
 from evalkit.schema import Described, read_described, validated
 from q2d2.errors import shown
 

@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 
 from evalkit.history.archive import PUBLISHED, published_folders, records
 from evalkit.history.changes import compare_steps, find_steps
+from evalkit.history.links import folder_name
 from evalkit.history.migrations import HistoryError
-from evalkit.history.names import folder_name
 from evalkit.history.publication import (
     CHANGES,
     PUBLICATION,
@@ -31,7 +31,7 @@ from evalkit.history.publication import (
     read_publication,
 )
 from evalkit.history.summaries import as_table
-from evalkit.saved_run import PUBLISHED_TABLE, SWEEP, TRAINING, SavedRun, load_run
+from evalkit.run.saved_run import PUBLISHED_TABLE, SWEEP, TRAINING, SavedRun, load_run
 from evalkit.sweeps.written import TABLES as SWEEP_TABLES
 from evalkit.tables.csv_text import read_csv
 from q2d2.files import write_atomically

@@ -15,11 +15,10 @@ from evalkit.history.content import Site
 from evalkit.history.links import INDEX, RUNS, SWEEPS, board_page, report_page, run_page, system_page
 from evalkit.history.migrations import HistoryError
 from evalkit.history.publication import CHANGES, Publication, as_table
-from evalkit.history.reports import is_current, write_report
 from evalkit.history.run_views import run_view, runs_view, sweeps_view
 from evalkit.history.views import board_page_view, board_pages, index_view, system_view
-from evalkit.saved_run import RunError, load_run
-from evalkit.sweeps.errors import SweepError
+from evalkit.run.saved_run import RunError, load_run
+from evalkit.sweeps import SweepError
 from evalkit.sweeps.written import WrittenSweep, read_written
 from q2d2.errors import UserError
 from q2d2.files import write_atomically
@@ -220,3 +219,22 @@ def _remove(out: Path, paths: set[str]) -> int:
             if path.parent != out and not any(path.parent.iterdir()):
                 path.parent.rmdir()
     return removed
+
+
+def write_report(publication: Publication, path: Path) -> None:
+    """Write the report of one publication.
+
+    Raises:
+        UserError: its rows cannot be read, or cannot stand on one page; the message names what.
+        OSError: the file cannot be written.
+    """
+    from evalkit.report.page import report_page
+
+    text = report_page([load_run(publication.folder)], listen=0)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, text)
+
+
+def is_current(publication: Publication, path: Path) -> bool:
+    """Whether there is a report that is not older than what it reports."""
+    return path.is_file() and path.stat().st_mtime >= (publication.folder / "utterances.parquet").stat().st_mtime

@@ -23,7 +23,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from evalkit.escaping import shown_value
+from evalkit.text import shown_value
 
 STYLES = ("pages/style.css",)
 SCRIPTS = ("pages/theme.js", "pages/tips.js", "pages/table.js")

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.text import Text
 
-from evalkit.escaping import JOINERS, printable, visible
+from evalkit.text import JOINERS, printable, visible
 
 BASE = "DejaVu Sans"  # comes with matplotlib
 CJK = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO", "FULLWIDTH", "HALFWIDTH", "IDEOGRAPHIC")

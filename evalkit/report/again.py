@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from evalkit.evaluation import file_digest
-from evalkit.folders import FolderSystem
 from evalkit.report.extremes import Key
 from evalkit.report.material import open_material
 from evalkit.report.reconstruction import ORIGINAL, Unheard, told, too_long
-from evalkit.saved_run import SavedRun
-from evalkit.systems import CodecSystem, GroundTruth, System, anchors
+from evalkit.run.evaluation import file_digest
+from evalkit.run.folders import FolderSystem
+from evalkit.run.saved_run import SavedRun
+from evalkit.run.systems import CodecSystem, GroundTruth, System, anchors
 from q2d2.audio import AudioError, encode_flac, read_audio
 from q2d2.denormals import denormals_flushed
 

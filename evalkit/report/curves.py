@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from evalkit.plots.curves import LOG_RATIO, NOT_A_LOSS, running_mean
 from evalkit.report.charts import Chart, Panel, SystemLook, line_sample
-from evalkit.report.names import plain
 from evalkit.report.svg import Scale, bottom_axis, drawing, left_axis, margin, outline, tag
+from evalkit.text import plain
 
 WIDTH, HEIGHT = 760.0, 340.0
 LEFT, RIGHT, TOP, BOTTOM = 62.0, 725.0, 34.0, 292.0

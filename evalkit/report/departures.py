@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from evalkit.experiment import ExperimentError, load_experiment
 from evalkit.papers import Paper, read_paper
 from evalkit.report.facts import overrides
-from evalkit.report.names import first_sentence
-from evalkit.saved_run import SavedRun
+from evalkit.run.experiment import ExperimentError, load_experiment
+from evalkit.run.saved_run import SavedRun
 from evalkit.tables.summary import metric_format
+from evalkit.text import first_sentence
 from q2d2.plain_values import parse_json, shortened
 from q2d2.training.config import recipe_values, train_config
 

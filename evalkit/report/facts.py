@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from evalkit.saved_run import SavedRun
+from evalkit.run.saved_run import SavedRun
 from evalkit.tables.notes import units
 from evalkit.tables.summary import metric_format
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from evalkit.saved_run import SavedRun
+from evalkit.run.saved_run import SavedRun
 from evalkit.tables import compare_with_baseline, metric_keys, summarize
 from q2d2.errors import UserError
 

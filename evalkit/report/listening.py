@@ -10,13 +10,13 @@ from typing import Any, ClassVar
 import pandas as pd
 
 from evalkit.report.extremes import Extremes, Key, find_extremes, in_turn
-from evalkit.report.names import shortened
 from evalkit.report.reconstruction import ORIGINAL, Progress, RunAudio, Unheard, untold
 from evalkit.report.sound import decode_flac, describe_sound, draw_spectrograms
-from evalkit.saved_run import SavedRun
+from evalkit.run.saved_run import SavedRun
 from evalkit.tables import metric_keys
 from evalkit.tables.cells import format_number
 from evalkit.tables.summary import MetricFormat, metric_format
+from evalkit.text import shortened
 
 LABEL_LENGTH = 60
 ANY = -1

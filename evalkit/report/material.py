@@ -9,17 +9,17 @@ from pathlib import Path
 
 from evalkit.datasets import Utterance, load_corpus
 from evalkit.datasets.selection import select_utterances
-from evalkit.device import select_device
-from evalkit.evaluation import file_digest
-from evalkit.experiment import Experiment, ExperimentError
-from evalkit.folders import FolderSystem
-from evalkit.pairing import Catalogue, PairingError, list_audio
-from evalkit.planned import Planned, PlannedBottleneck, PlannedCodec, PlannedFolder, plan_system
+from evalkit.machine import select_device
 from evalkit.report.extremes import Key
 from evalkit.report.reconstruction import told
-from evalkit.saved_run import SavedRun
+from evalkit.run.evaluation import file_digest
+from evalkit.run.experiment import Experiment, ExperimentError
+from evalkit.run.folders import FolderSystem
+from evalkit.run.planned import Planned, PlannedBottleneck, PlannedCodec, PlannedFolder, plan_system
+from evalkit.run.saved_run import SavedRun
+from evalkit.run.systems import CodecSystem, System
 from evalkit.schema import validated
-from evalkit.systems import CodecSystem, System
+from evalkit.scoring.pairing import Catalogue, PairingError, list_audio
 from q2d2.audio import AudioError, read_header
 from q2d2.checkpoints import CONFIG, load_codec, read_description
 from q2d2.codec import codec_config

@@ -20,7 +20,7 @@ from evalkit.report.reconstruction import Progress, untold
 from evalkit.report.rows import differences_chart, distributions_chart
 from evalkit.report.sweeps import configurations_chart, reported_sweeps
 from evalkit.report.usage import usage_chart
-from evalkit.saved_run import SavedRun
+from evalkit.run.saved_run import SavedRun
 from evalkit.tables.cells import is_ranked
 from q2d2 import __version__
 from q2d2.files import write_atomically

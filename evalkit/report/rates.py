@@ -13,10 +13,10 @@ from markupsafe import Markup
 from evalkit.plots.figures import spread
 from evalkit.plots.rates import LOG_RATIO, levels, rated_metrics
 from evalkit.report.charts import Chart, Panel, SystemLook, interval_text, marker_sample, number_text
-from evalkit.report.names import isolated, plain, shortened
 from evalkit.report.svg import Scale, bottom_axis, drawing, left_axis, line, margin, marker, tag, text
 from evalkit.tables.cells import format_number, is_ranked
 from evalkit.tables.summary import MetricFormat, metric_format
+from evalkit.text import isolated, plain, shortened
 
 WIDTH, HEIGHT = 760.0, 420.0
 LEFT, RIGHT, TOP, BOTTOM = 58.0, 530.0, 34.0, 372.0

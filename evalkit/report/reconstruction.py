@@ -11,7 +11,7 @@ import soundfile
 
 from evalkit.report.extremes import Key
 from evalkit.report.sound import decode_flac
-from evalkit.saved_run import SavedRun
+from evalkit.run.saved_run import SavedRun
 from evalkit.tables.notes import GROUND_TRUTH
 from q2d2.errors import UserError
 

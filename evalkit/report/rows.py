@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from evalkit.plots.distributions import scored_metrics
 from evalkit.report.charts import Chart, Panel, SystemLook
-from evalkit.report.names import isolated, plain, shortened
 from evalkit.report.svg import Scale, bottom_axis, drawing, line, margin, marker, tag, text
 from evalkit.tables.cells import MARKS, format_number
 from evalkit.tables.differences import HEAD, difference_texts
 from evalkit.tables.summary import MetricFormat, metric_format, metric_keys
+from evalkit.text import isolated, plain, shortened
 
 WIDTH, LEFT, RIGHT, TOP, ROW = 760.0, 206.0, 660.0, 12.0, 30.0
 NAME = 24  # characters of a system's name

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from evalkit.escaping import shown_value
+from evalkit.text import shown_value
 
 # Corners on a circle of radius 1; two strokes each for + and x, which are drawn as outlines of crosses.
 _CROSS = ((-0.35, -1), (0.35, -1), (0.35, -0.35), (1, -0.35), (1, 0.35), (0.35, 0.35), (0.35, 1), (-0.35, 1),

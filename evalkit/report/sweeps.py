@@ -10,7 +10,7 @@ import pandas as pd
 from evalkit.report.charts import Chart, system_looks
 from evalkit.report.copies import Copies
 from evalkit.report.rates import rates_chart
-from evalkit.saved_run import SavedRun
+from evalkit.run.saved_run import SavedRun
 from evalkit.sweeps.written import WrittenSweep, WrittenTable, configuration_metrics, read_written
 
 NAMES = {"claims": "claims", "configurations": "configurations", "matched": "differences at equal rate"}

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from evalkit.plots.cells import bounding_box, clipped_cells
 from evalkit.plots.usage import tilings_of
 from evalkit.report.charts import Chart, Panel
-from evalkit.report.names import plain
 from evalkit.report.svg import drawing, line, number, outline, tag, text
+from evalkit.text import plain
 
 PANEL, GAP, HEAD_ROOM = 222.0, 18.0, 40.0
 ACROSS = 3

@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from evalkit.descriptions import read_description
-from evalkit.sweeps.errors import SweepError
+from evalkit.run.descriptions import read_description
+from evalkit.sweeps import SweepError
 from evalkit.sweeps.folder import SweepFolder
 from evalkit.sweeps.state import trial_folder
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pandas as pd
 
-from evalkit.crossed import CrossedEstimate, Scores, crossed_estimate
-from evalkit.curves import compare_curves
-from evalkit.statistics import holm
+from evalkit.stats.bootstrap import holm
+from evalkit.stats.crossed import CrossedEstimate, Scores, crossed_estimate
+from evalkit.stats.rate_curves import compare_curves
+from evalkit.sweeps import SweepError
 from evalkit.sweeps.configurations import RateSeries, SweptConfiguration, describe_missing
 from evalkit.sweeps.equal_rate import Difference, Point, RateKind, equal_rate, points_of, slope_near, surely
-from evalkit.sweeps.errors import SweepError
 from evalkit.sweeps.results import FRAMES_PER_CODE
 from evalkit.tables import metric_format
 from q2d2.errors import did_you_mean
@@ -36,8 +36,8 @@ def summarize_configurations(found: Sequence[SweptConfiguration], metrics: Seque
     Columns: `configuration` (label), `id`, `family`, `channels`, `target`, `bits_per_frame` (nominal),
     `entropy_bits_per_frame`, `utilization` and `normalized_entropy` (0..1; means over seeds), `seeds_done` (with
     scores), `seeds` (planned); for each metric M `M` (mean over seeds and utterances scored in all of them), `M_low`
-    and `M_high` (95 % interval, see `evalkit.crossed`), `M_utterances`, `M_note` (such as "over utterances only: one
-    seed"); `status`. NaN where a number does not exist.
+    and `M_high` (95 % interval, see `evalkit.stats.crossed`), `M_utterances`, `M_note` (such as "over utterances only:
+    one seed"); `status`. NaN where a number does not exist.
     """
     table = []
     for each in found:
@@ -110,7 +110,7 @@ def compare_series(series: Sequence[RateSeries], baseline: RateSeries, metrics: 
     - "difference": quality of the series minus that of the baseline at one rate (`rate_series`, `rate_baseline`: bits
       per frame) near `target`, see `evalkit.sweeps.equal_rate`. At entropy-coded rates the target is the rate of the
       baseline's configuration for it.
-    - "mean difference": over the rates (`range_low`, `range_high`) that both have; see `evalkit.curves`.
+    - "mean difference": over the rates (`range_low`, `range_high`) that both have; see `evalkit.stats.rate_curves`.
     - "rate difference": at equal quality, relative; 0.1: the series needs 10 % more bits. `range_low`, `range_high` are
       the qualities that both reach.
 

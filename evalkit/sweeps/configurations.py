@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from evalkit.crossed import Scores
-from evalkit.sweeps.errors import SweepError
+from evalkit.stats.crossed import Scores
+from evalkit.sweeps import SweepError
 from evalkit.sweeps.folder import SweepFolder
 from evalkit.sweeps.results import CODE_USE, SweepRows, seen_enough
 from evalkit.tables import metric_keys, resampling_unit

@@ -10,8 +10,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.crossed import CrossedEstimate, Scores, Undefined, crossed_estimate
-from evalkit.curves import Curve, quality_at
+from evalkit.stats.crossed import CrossedEstimate, Scores, Undefined, crossed_estimate
+from evalkit.stats.rate_curves import Curve, quality_at
 from evalkit.sweeps.configurations import SweptConfiguration
 from evalkit.tables.paired import ALPHA
 

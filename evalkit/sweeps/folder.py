@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evalkit.descriptions import read_description
+from evalkit.run.descriptions import read_description
 from evalkit.sweeps.state import State, TrialState, read_state, trial_folder
 from q2d2.errors import UserError, shown
 from q2d2.files import write_atomically
@@ -29,7 +29,7 @@ class NoSweep(UserError, ValueError):
 
 def write_sweep(folder: Path, sweep: Sweep, trials: Sequence[Trial]) -> None:
     """Note in `folder` what the sweep is, for `evalkit sweep status` and `report`."""
-    from evalkit.environment import describe_environment
+    from evalkit.machine import describe_environment
 
     folder.mkdir(parents=True, exist_ok=True)
     values = {

@@ -15,7 +15,7 @@ from typing import Generic
 from joblib.externals.loky import ProcessPoolExecutor
 from joblib.externals.loky.process_executor import BrokenProcessPool, TerminatedWorkerError
 
-from evalkit.processes import start_worker, thread_variables
+from evalkit.scoring.processes import start_worker, thread_variables
 from evalkit.sweeps.attempts import BrokenOff, Failed, Interruption, Item, Outcome, Result, attempt
 
 LEAVING = 5.0  # seconds that an idle worker has to end by itself

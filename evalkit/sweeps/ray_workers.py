@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Generic
 
-from evalkit.processes import thread_variables
+from evalkit.scoring.processes import thread_variables
 from evalkit.sweeps.attempts import BrokenOff, Failed, Item, Outcome, Result, attempt
 from q2d2.errors import UserError
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from evalkit.frames import read_parquet, write_parquet
+from evalkit.run.frames import read_parquet, write_parquet
 from evalkit.sweeps.folder import SweepFolder
 from evalkit.sweeps.state import trial_folder
 

@@ -11,11 +11,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from evalkit.experiment import built_in_experiments
+from evalkit.run.experiment import built_in_experiments
+from evalkit.run.yaml_sources import YamlSources
 from evalkit.schema import FILE_NAME, MAX_NAME, Strict, validated
-from evalkit.sweeps.errors import SweepError
+from evalkit.sweeps import SweepError
 from evalkit.sweeps.families import FAMILIES
-from evalkit.yaml_sources import YamlSources
 from q2d2.errors import did_you_mean, printable, shown
 from q2d2.limits import MAX_CHANNELS
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
-from evalkit.experiment import (
+from evalkit.run.experiment import (
     Assignment,
     Experiment,
     ExperimentError,
@@ -21,7 +21,7 @@ from evalkit.experiment import (
     build_experiment,
     read_values,
 )
-from evalkit.sweeps.errors import SweepError
+from evalkit.sweeps import SweepError
 from evalkit.sweeps.families import family_of
 from evalkit.sweeps.points import Point, points
 from evalkit.sweeps.schema import Constraint, Sweep

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from evalkit.cache import Cache
-from evalkit.device import select_device
-from evalkit.outputs import write_rows
-from evalkit.plan import make_plan
-from evalkit.runner import score_systems
-from evalkit.scoring import Scorer
-from evalkit.store import RunInUse, RunStore
+from evalkit.machine import select_device
+from evalkit.run.outputs import write_rows
+from evalkit.run.plan import make_plan
+from evalkit.run.runner import score_systems
+from evalkit.run.store import RunInUse, RunStore
+from evalkit.scoring.cache import Cache
+from evalkit.scoring.workers import Scorer
 from evalkit.sweeps.attempts import Busy
 from evalkit.sweeps.state import Heartbeat, Outcome, trial_folder
 from evalkit.sweeps.trials import Trial

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from evalkit.frames import read_parquet
-from evalkit.sweeps.errors import SweepError
+from evalkit.run.frames import read_parquet
+from evalkit.sweeps import SweepError
 from evalkit.sweeps.tables import (
     configuration_notes,
     configurations_latex,

@@ -7,9 +7,9 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from evalkit.escaping import printable
 from evalkit.tables.cells import Cell, Column, cells, columns, identity_columns, is_ranked
 from evalkit.tables.notes import short_notes
+from evalkit.text import printable
 
 NAME_WIDTH = 24  # longer names are folded
 LONG_WORD = 8

@@ -11,7 +11,6 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from evalkit.escaping import printable
 from evalkit.tables.cells import MARKS, MISSING, format_number, mark_legend, probability, signed
 from evalkit.tables.markup import (
     PACKAGES,
@@ -24,6 +23,7 @@ from evalkit.tables.markup import (
 from evalkit.tables.notes import METHOD, ONE_TRAINING, out_of_reach, trained_once
 from evalkit.tables.paired import ALPHA
 from evalkit.tables.summary import MetricFormat, metric_format, metric_keys
+from evalkit.text import printable
 
 NAME_WIDTH = 24
 HEAD = ("System", "n", "units", "difference", "95 % interval", "p", "p (Holm)", "d_z", "r", "verdict")

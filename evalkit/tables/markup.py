@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Sequence
 
 import pandas as pd
 
-from evalkit.escaping import printable
 from evalkit.tables.cells import Cell, Column, blocks, cells, identity_columns, is_ranked
+from evalkit.text import printable
 
 PACKAGES = r"% needs \usepackage{booktabs,amssymb}"
 IDENTITY_HEADINGS = {"dataset": "Data set", "system": "System"}

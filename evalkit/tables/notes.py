@@ -6,9 +6,9 @@ import math
 
 import pandas as pd
 
+from evalkit.stats.reach import smallest_p
 from evalkit.tables.cells import cells, columns, is_ranked, mark_legend, metric_names, usual_counts
 from evalkit.tables.paired import ALPHA
-from evalkit.tables.reach import smallest_p
 from evalkit.tables.summary import metric_format, metric_keys, protocols, resampling_unit
 
 MAX_REASONS = 10

@@ -8,7 +8,7 @@ from collections.abc import Collection
 import numpy as np
 import pandas as pd
 
-from evalkit.statistics import PairedComparison, compare_paired, holm
+from evalkit.stats.bootstrap import PairedComparison, compare_paired, holm
 from evalkit.tables.summary import metric_format, resampling_unit
 
 ALPHA = 0.05
@@ -26,8 +26,8 @@ def compare_with_baseline(utterances: pd.DataFrame, systems: pd.DataFrame, basel
     (speakers, or utterances: `resampling_unit`) compared; `difference` (mean) with its 95 % interval `low`, `high`; `p`
     (Wilcoxon) and `p_holm` (corrected for all systems with a p in the same data set, metric and protocol but the known
     answers, which are no hypotheses: these have no p_holm and no verdict); `effect_dz`, `effect_rank` (see
-    `evalkit.statistics.PairedComparison`); `verdict`: "better" or "worse" where p_holm < 0.05 and the interval excludes
-    0 ("higher" or "lower" for a metric of unknown direction), else "". NaN where a number does not exist.
+    evalkit.stats.bootstrap.PairedComparison); `verdict`: "better" or "worse" where p_holm < 0.05 and the interval
+    excludes 0 ("higher" or "lower" for a metric of unknown direction), else "". NaN where a number does not exist.
 
     Args:
         utterances: rows of utterances.parquet; `protocol` may be missing.

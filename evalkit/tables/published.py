@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evalkit.papers import Paper
-from evalkit.statistics import MIN_RESAMPLED
+from evalkit.stats.bootstrap import MIN_RESAMPLED
 from evalkit.tables.cells import MISSING, format_number
 from evalkit.tables.markup import PACKAGES, escape_latex, escape_markdown, latex_float, latex_tabular, markdown_table
 from evalkit.tables.summary import metric_format

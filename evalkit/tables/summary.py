@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from evalkit.metrics import METRICS
-from evalkit.statistics import bootstrap_mean
+from evalkit.stats.bootstrap import bootstrap_mean
 from q2d2.registry import UnknownName
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from evalkit.statistics import holm
+from evalkit.stats.bootstrap import holm
 from evalkit.sweeps.comparison import NEAR_TARGET, difference_at, summarize_configurations, verdict_of
 from evalkit.sweeps.configurations import SweptConfiguration, configurations
 from evalkit.sweeps.equal_rate import Difference, points_of, surely
@@ -97,9 +97,10 @@ def plan_finals(tuning: Tuning, searched: pd.DataFrame, count: int, num_seeds: i
 def compare_finals(tuning: Tuning, finals: Finals) -> pd.DataFrame:
     """COLUMNS, one row a metric and entry: means and paired differences from the baseline on the held-out part.
 
-    Intervals (95 %) are over seeds and utterances (speakers, where there are six at least), see `evalkit.crossed`;
-    `p_holm` is corrected over the finalists of a metric. `verdict` is "better" or "worse" where the interval and
-    p_holm leave no doubt and more bits cannot be the reason (`evalkit.sweeps.equal_rate.Difference.side`), else "".
+    Intervals (95 %) are over seeds and utterances (speakers, where there are six at least), see
+    `evalkit.stats.crossed`; `p_holm` is corrected over the finalists of a metric. `verdict` is "better" or "worse"
+    where the interval and p_holm leave no doubt and more bits cannot be the reason
+    (`evalkit.sweeps.equal_rate.Difference.side`), else "".
 
     Args:
         tuning: the search.

@@ -9,8 +9,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from evalkit.plan import make_plan
-from evalkit.training import train_system
+from evalkit.run.plan import make_plan
+from evalkit.run.training import train_system
 from evalkit.tuning.settings import Tuning
 
 MEASURED_STEPS = 6

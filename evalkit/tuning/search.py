@@ -11,8 +11,8 @@ from pathlib import Path
 
 import optuna
 
-from evalkit.frames import read_parquet
-from evalkit.store import RunInUse
+from evalkit.run.frames import read_parquet
+from evalkit.run.store import RunInUse
 from evalkit.sweeps.attempts import Busy
 from evalkit.sweeps.state import read_state, trial_folder
 from evalkit.sweeps.work import PrunedTraining, Settings, run_trial

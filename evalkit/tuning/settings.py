@@ -13,9 +13,9 @@ import yaml
 
 from evalkit.datasets import load_corpus
 from evalkit.datasets.selection import select_utterances
-from evalkit.experiment import CorpusRef, DataSection, Experiment, SystemSpec, load_experiment
 from evalkit.metrics import METRICS, Unavailable, load_metric
-from evalkit.plan import make_plan
+from evalkit.run.experiment import CorpusRef, DataSection, Experiment, SystemSpec, load_experiment
+from evalkit.run.plan import make_plan
 from evalkit.schema import read_described
 from evalkit.sweeps.schema import Block, Sweep
 from evalkit.sweeps.trials import Trial, bottleneck_label, expand
@@ -122,7 +122,7 @@ class Tuning:
         """Refuse settings that no trial could be trained with; nothing is left in the folder.
 
         Raises:
-            ExperimentError, DatasetError, CheckpointError: as `evalkit.plan.make_plan`.
+            ExperimentError, DatasetError, CheckpointError: as `evalkit.run.plan.make_plan`.
         """
         with tempfile.TemporaryDirectory() as elsewhere:
             moved = self.moved_to(Path(elsewhere))

@@ -40,7 +40,7 @@ from evalkit.tuning.settings import Tuning
 from q2d2.files import open_own
 
 JOURNAL, LOCK = "study.log", "study.lock"
-RUN_LOCK = ".lock"  # of evalkit.store.RunStore, in a run's folder
+RUN_LOCK = ".lock"  # of evalkit.run.store.RunStore, in a run's folder
 STATES = {
     TrialState.COMPLETE: "done", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed",
     TrialState.RUNNING: "running", TrialState.WAITING: "waiting",

@@ -11,8 +11,8 @@ import soundfile
 
 from evalkit.datasets import load_corpus
 from evalkit.metrics import load_metric
-from evalkit.pair import Pair, PairScorer
-from evalkit.protocol import get_protocol
+from evalkit.scoring.pair import Pair, PairScorer
+from evalkit.scoring.protocol import get_protocol
 from q2d2.audio import HIGHEST_PEAK, read_audio, read_blocks, read_header
 from tests.fuzz.damage import damaged
 from tests.fuzz.driver import Silent

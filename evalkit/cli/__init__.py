@@ -1,0 +1,1 @@
+"""The command line: parses, calls, prints. One file a group of commands."""

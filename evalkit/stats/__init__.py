@@ -1,0 +1,1 @@
+"""Intervals, tests and curves over rows of scores, and counts of codes."""

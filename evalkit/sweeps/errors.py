@@ -1,9 +1,0 @@
-"""What is wrong with a sweep, in a module that loads nothing."""
-
-from __future__ import annotations
-
-from q2d2.errors import UserError
-
-
-class SweepError(UserError, ValueError):
-    """A sweep that cannot be read, is not valid or has no points; the message names the file, the key, the way out."""

@@ -1,0 +1,1 @@
+"""Token files: `evalkit encode` and `evalkit decode`."""
