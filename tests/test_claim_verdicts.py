@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from evalkit.papers.claims import Claims
 from evalkit.stats.bootstrap import holm
+from evalkit.sweeps.claim_files import Claims
 from evalkit.sweeps.claim_tables import claims_markdown
 from evalkit.sweeps.claims import judge, verdicts
 from tests.synthetic_sweep import Made, Noise, octaves, q2d2, swept

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from evalkit.papers.claims import SOURCES, ClaimsError, Selector, load_claims
+from evalkit.sweeps.claim_files import SOURCES, ClaimsError, Selector, load_claims
 from tests.synthetic_sweep import Noise
 
 SURE = Noise(seed=0.004, score=0.01)

@@ -11,7 +11,7 @@ import pytest
 import scipy.signal
 import soundfile
 
-from evalkit.scoring.delay import Delay, align, estimate_delay
+from evalkit.metrics.delay import Delay, align, estimate_delay
 
 SHIFTS = [1, -1, 7, -7, 12, -12, 100, -100, 243, -243, 600, -600]
 

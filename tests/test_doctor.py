@@ -17,10 +17,10 @@ import soundfile
 import torch
 from huggingface_hub import constants
 
-from evalkit import doctor_checks
 from evalkit.datasets import DATASETS, corpus
 from evalkit.datasets import folder as folder_dataset
-from evalkit.doctor_checks import Check, check_cache, check_machine, check_metric
+from evalkit.doctor import checks as doctor_checks
+from evalkit.doctor.checks import Check, check_cache, check_machine, check_metric
 from evalkit.metrics import METRICS, load_metric, pesq
 from evalkit.metrics.signals import library_version
 from evalkit.scoring.cache import Cache

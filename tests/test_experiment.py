@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from evalkit.run.experiment import (
-    KNOWN_ANSWERS,
     Experiment,
     ExperimentError,
     built_in_experiments,
     load_experiment,
 )
 from evalkit.run.plan import Plan, make_plan
+from evalkit.scoring.protocol import KNOWN_ANSWERS
 from q2d2.checkpoints import CheckpointError
 from q2d2.errors import UserError
 from q2d2.training.config import PRECISIONS, RECIPES, train_config

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from evalkit.run.experiment import KNOWN_ANSWERS
+from evalkit.scoring.protocol import KNOWN_ANSWERS
 from q2d2.checkpoints import CONFIG
 from q2d2.training.state import STATE
 from tests.command import TINY, evalkit, write_experiment

@@ -20,10 +20,10 @@ from PIL import Image
 from evalkit.report import reconstruction
 from evalkit.report.extremes import Extreme, Extremes, find_extremes, in_turn
 from evalkit.report.listening import ListeningPanel, listening_panel
-from evalkit.report.reconstruction import ORIGINAL, RunAudio, Unheard
-from evalkit.report.sound import HEIGHT, WIDTH
-from evalkit.run.experiment import KNOWN_ANSWERS
+from evalkit.report.reconstruction import RunAudio
+from evalkit.report.sound import HEIGHT, ORIGINAL, WIDTH, Unheard
 from evalkit.run.saved_run import SavedRun, load_run
+from evalkit.scoring.protocol import KNOWN_ANSWERS
 from tests.command import TINY, evalkit, write_experiment
 from tests.decoded_folders import make_folders, score
 from tests.finished_run import Run, copied_run, leave_out_plots

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from evalkit.metrics import load_metric
-from evalkit.run.experiment import KNOWN_ANSWERS
+from evalkit.scoring.protocol import KNOWN_ANSWERS
 from q2d2.training.state import STATE
 from tests.command import TINY, evalkit, write_experiment
 from tests.finished_run import Run, copied_run, finished_run, journal, leave_out_plots, rows

@@ -13,9 +13,9 @@ import yaml
 
 from evalkit.gate import load_gate
 from evalkit.history.publication import read_publication
-from evalkit.papers.claims import load_claims
 from evalkit.run.experiment import load_experiment
 from evalkit.run.saved_run import load_run
+from evalkit.sweeps.claim_files import load_claims
 from evalkit.sweeps.folder import SweepFolder
 from evalkit.sweeps.schema import load_sweep
 from evalkit.sweeps.state import read_state

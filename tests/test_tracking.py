@@ -13,8 +13,8 @@ import soundfile
 from matplotlib.figure import Figure
 
 from evalkit.plots.figures import styled
-from evalkit.run.experiment import KNOWN_ANSWERS
 from evalkit.run.tracking import pixels
+from evalkit.scoring.protocol import KNOWN_ANSWERS
 from evalkit.sweeps.schema import load_sweep
 from evalkit.sweeps.state import trial_folder
 from evalkit.sweeps.trials import expand

@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from evalkit.datasets.corpus import find_audio
-from evalkit.downloads.weights import WeightFile, find_weights
 from evalkit.metrics import Unavailable, Unscorable, utmos
 from evalkit.metrics.utmos import Utmos, UtmosNetwork, empty_model
 from evalkit.metrics.utmos_layouts import UnknownLayout, to_package_layout, to_speechmos_layout
+from evalkit.metrics.weights import WeightFile, find_weights
 from q2d2.audio import read_audio
 
 RATE = 16_000

@@ -14,9 +14,10 @@ from huggingface_hub import constants
 
 from baselines.codecs.mimi import Mimi
 from baselines.codecs.weights import HubWeights, WeightsMissing
-from evalkit.downloads.sources import FetchedWeights, WeightsError, WeightsRow, fetch_weights, list_weights
+from evalkit.doctor.weights import FetchedWeights, WeightsError, WeightsRow, fetch_weights, list_weights
 from evalkit.downloads.transfer import DownloadError, progress_bar
-from evalkit.downloads.weights import (
+from evalkit.metrics import Unavailable, utmos
+from evalkit.metrics.weights import (
     WEIGHTS,
     WeightFile,
     check_weights,
@@ -25,7 +26,6 @@ from evalkit.downloads.weights import (
     weight_files,
     weights_folder,
 )
-from evalkit.metrics import Unavailable, utmos
 from q2d2.hub import HubUnreachable
 from q2d2.registry import UnknownName
 from tests.command import evalkit

@@ -127,7 +127,7 @@ def weights_fetch(
     """
     from contextlib import ExitStack
 
-    from evalkit.downloads.sources import fetch_weights
+    from evalkit.doctor.weights import fetch_weights
     from evalkit.downloads.transfer import Progress, progress_bar
 
     with ExitStack() as bars:
@@ -149,7 +149,7 @@ def weights_list(weights_root: WeightsRoot = None) -> None:
 
     Files of metrics that are here are read and compared with their checksum.
     """
-    from evalkit.downloads.sources import list_weights
+    from evalkit.doctor.weights import list_weights
 
     for row in list_weights(root=weights_root):
         typer.echo(str(row))
@@ -200,7 +200,7 @@ def doctor(
     """
     import json
 
-    from evalkit.doctor import examine
+    from evalkit.doctor.diagnosis import examine
 
     report = examine(weights_root, require or [])
     typer.echo(json.dumps(report.as_json(), indent=2) if as_json else "\n".join(report.lines()))

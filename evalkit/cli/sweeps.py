@@ -203,7 +203,7 @@ def run_sweep(
 ) -> None:
     """Run what is missing of a sweep (or of a shard of it), and report; exit status 1 if a trial of it failed."""
     from evalkit.machine import select_device
-    from evalkit.papers.claims import load_claims
+    from evalkit.sweeps.claim_files import load_claims
     from evalkit.sweeps.corpora import open_corpora
     from evalkit.sweeps.folder import SweepFolder, write_sweep
     from evalkit.sweeps.run import missing, run_trials

@@ -9,8 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator, model_validator
 
 from evalkit.metrics import METRICS
-from evalkit.run.yaml_sources import YamlSources
-from evalkit.schema import MAX_COUNT, Strict, validated
+from evalkit.schema import MAX_COUNT, Strict, YamlSources, validated
 from q2d2.errors import UserError, did_you_mean, printable, shown
 
 # Numbers of a whole system that `limits` may name: columns of systems.parquet.

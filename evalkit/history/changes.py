@@ -12,11 +12,10 @@ import pyarrow.parquet as pq
 
 from evalkit.history.migrations import HistoryError
 from evalkit.history.publication import CHANGES, Publication
-from evalkit.run.experiment import KNOWN_ANSWERS
-from evalkit.stats.bootstrap import PairedComparison, compare_paired, holm
+from evalkit.scoring.protocol import KNOWN_ANSWERS
+from evalkit.stats.bootstrap import ALPHA, PairedComparison, compare_paired, holm
 from evalkit.stats.reach import smallest_p
 from evalkit.tables import metric_format, resampling_unit
-from evalkit.tables.paired import ALPHA
 
 KEYS = ["dataset", "protocol", "system", "metric"]
 

@@ -7,8 +7,11 @@ import hashlib
 import json
 import re
 import unicodedata
+from typing import TYPE_CHECKING
 
-from evalkit.history.publication import Publication
+if TYPE_CHECKING:
+    from evalkit.history.publication import Publication
+
 
 MAX_LETTERS = 40
 SAFE = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")

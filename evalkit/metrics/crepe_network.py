@@ -27,8 +27,6 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from evalkit.metrics.crepe import WINDOW
-
 KERNEL = 64
 PHASES = 8  # first layer: input samples of one position, after pooling
 EPSILON = 0.0010000000474974513  # of batch normalization, as converted from Keras
@@ -116,9 +114,8 @@ class FirstLayer(nn.Module):
     mixing: Tensor
     analysis: Tensor
 
-    def __init__(self, weights: Weights) -> None:
+    def __init__(self, weights: Weights, length: int) -> None:
         super().__init__()
-        length = WINDOW // PHASES
         self.transform = Transform(length, KERNEL // 2)
         self.num_channels = len(weights.bias)
         # Position s before pooling is two outputs, of samples 8 s + 4 side + tap - 254.
@@ -215,8 +212,9 @@ class CrepeNetwork(nn.Module):
 
     def __init__(self, weights: Mapping[str, Tensor]) -> None:
         super().__init__()
-        self.first = FirstLayer(Weights(weights, 1))
-        length = WINDOW // PHASES
+        # Positions after the first layer: each of the other five halves them, and the classifier sees what is left.
+        length = weights["classifier.weight"].shape[1] // len(weights["conv6.bias"]) * 2**5
+        self.first = FirstLayer(Weights(weights, 1), length)
         self.second = Layer(Weights(weights, 2), length, self.first.added)
         self.others = nn.ModuleList()
         added = self.second.added

@@ -11,7 +11,7 @@ Limits: it compares waveforms, sample by sample. Half a pitch period of delay ma
 decoder that is free to choose phases (a vocoder, a generative codec) scores low, or below 0 dB, however good it sounds.
 So it ranks versions of one codec, not different kinds of codecs.
 
-`si_sdr_aligned` first takes out the delay that `evalkit.scoring.delay.estimate_delay` is certain of, up to 50 ms, and
+`si_sdr_aligned` first takes out the delay that `evalkit.metrics.delay.estimate_delay` is certain of, up to 50 ms, and
 crops both to what they share. An uncertain delay is left in: the best of thousands of lags would flatter decoders
 without phase. So without a delay the two metrics are equal.
 """
@@ -23,8 +23,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.metrics.delay import align, estimate_delay
 from evalkit.metrics.signals import Unscorable, check_pair
-from evalkit.scoring.delay import align, estimate_delay
 
 CEILING_DB = 100.0
 MIN_SECONDS = 0.1

@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.downloads.weights import WeightFile, check_weights, require_weights
 from evalkit.metrics.signals import Unavailable, Unscorable, check_signal, library_version
+from evalkit.metrics.weights import WeightFile, check_weights, require_weights
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 
 from evalkit.report.extremes import Key
 from evalkit.report.material import open_material
-from evalkit.report.reconstruction import ORIGINAL, Unheard, told, too_long
+from evalkit.report.sound import ORIGINAL, Unheard, told, too_long
 from evalkit.run.evaluation import file_digest
 from evalkit.run.folders import FolderSystem
 from evalkit.run.saved_run import SavedRun
-from evalkit.run.systems import CodecSystem, GroundTruth, System, anchors
+from evalkit.run.systems import CodecSystem, System, anchors
+from evalkit.scoring.protocol import GROUND_TRUTH
 from q2d2.audio import AudioError, encode_flac, read_audio
 from q2d2.denormals import denormals_flushed
 
@@ -60,7 +61,7 @@ class AudioAgain:
             return Unheard(self._material.lost[name])
         if name in self._material.openers:
             return self._material.openers[name]()
-        known = ANCHORS.get(GroundTruth.name if name == ORIGINAL else name)
+        known = ANCHORS.get(GROUND_TRUTH if name == ORIGINAL else name)
         return known or Unheard("it is no system of the experiment in run.json")
 
     def _made(self, system: System, name: str, key: Key) -> bytes | Unheard:

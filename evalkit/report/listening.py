@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import pandas as pd
 
 from evalkit.report.extremes import Extremes, Key, find_extremes, in_turn
-from evalkit.report.reconstruction import ORIGINAL, Progress, RunAudio, Unheard, untold
-from evalkit.report.sound import decode_flac, describe_sound, draw_spectrograms
+from evalkit.report.reconstruction import Progress, RunAudio, untold
+from evalkit.report.sound import ORIGINAL, Unheard, decode_flac, describe_sound, draw_spectrograms
 from evalkit.run.saved_run import SavedRun
 from evalkit.tables import metric_keys
 from evalkit.tables.cells import format_number

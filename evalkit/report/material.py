@@ -11,7 +11,7 @@ from evalkit.datasets import Utterance, load_corpus
 from evalkit.datasets.selection import select_utterances
 from evalkit.machine import select_device
 from evalkit.report.extremes import Key
-from evalkit.report.reconstruction import told
+from evalkit.report.sound import told
 from evalkit.run.evaluation import file_digest
 from evalkit.run.experiment import Experiment, ExperimentError
 from evalkit.run.folders import FolderSystem

@@ -5,24 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import soundfile
 
 from evalkit.report.extremes import Key
-from evalkit.report.sound import decode_flac
+from evalkit.report.sound import ORIGINAL, Unheard, decode_flac, told, too_long
 from evalkit.run.saved_run import SavedRun
-from evalkit.tables.notes import GROUND_TRUTH
-from q2d2.errors import UserError
+from evalkit.scoring.protocol import GROUND_TRUTH
 
 if TYPE_CHECKING:
     from evalkit.report.again import AudioAgain
-
-# A page is opened whole: a lecture in ten codecs would be hundreds of megabytes.
-MAX_SECONDS = 40.0
-# The recording, of a data set on which ground-truth was not scored.
-ORIGINAL = "original recording"  # no system of an experiment can have a space in its name
-
 
 # Told of systems whose audio is made again: how many are done, of how many.
 Progress = Callable[[int, int], None]
@@ -30,12 +23,6 @@ Progress = Callable[[int, int], None]
 
 def untold(done: int, total: int) -> None:
     """Progress that nobody looks at."""
-
-
-class Unheard(NamedTuple):
-    """Why there is no audio of a system."""
-
-    reason: str
 
 
 class RunAudio:
@@ -137,13 +124,3 @@ def _duration(path: Path) -> float:
         return float(soundfile.info(path).duration)
     except (soundfile.LibsndfileError, OSError):
         return 0.0  # the row of the system says what is wrong with it
-
-
-def too_long(seconds: float) -> str:
-    return "" if seconds <= MAX_SECONDS else f"it is longer than {MAX_SECONDS:g} s, too much for one page"
-
-
-def told(error: BaseException) -> str:
-    """An error on one line, without its last full stop; the kind of one that is a defect as well."""
-    text = " ".join(str(error).split()).rstrip(".")
-    return text if isinstance(error, UserError | OSError) else f"{type(error).__name__}: {text}"

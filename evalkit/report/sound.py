@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
@@ -13,10 +14,32 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from evalkit.plots.spectrograms import HOP_SECONDS, RANGE_DB, WINDOW_SECONDS, Signal, spectrogram_db
+from q2d2.errors import UserError
+
+# A page is opened whole: a lecture in ten codecs would be hundreds of megabytes.
+MAX_SECONDS = 40.0
+# The recording, of a data set on which ground-truth was not scored.
+ORIGINAL = "original recording"  # no system of an experiment can have a space in its name
 
 WIDTH, HEIGHT = 400, 128
 # Of a palette of 256: the first is transparent, for what lies beyond a signal's end or sample rate.
 _NOTHING, _FIRST, _STEPS = 0, 1, 255
+
+
+class Unheard(NamedTuple):
+    """Why there is no audio of a system."""
+
+    reason: str
+
+
+def too_long(seconds: float) -> str:
+    return "" if seconds <= MAX_SECONDS else f"it is longer than {MAX_SECONDS:g} s, too much for one page"
+
+
+def told(error: BaseException) -> str:
+    """An error on one line, without its last full stop; the kind of one that is a defect as well."""
+    text = " ".join(str(error).split()).rstrip(".")
+    return text if isinstance(error, UserError | OSError) else f"{type(error).__name__}: {text}"
 
 
 def decode_flac(coded: bytes) -> Signal:

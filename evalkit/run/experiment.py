@@ -11,13 +11,11 @@ from typing import Any, Literal, NamedTuple
 from pydantic import Field, field_validator, model_validator
 
 from evalkit.papers import paper_names, read_paper
-from evalkit.run.yaml_sources import YamlSources
-from evalkit.schema import FILE_NAME, MAX_COUNT, MAX_NAME, Strict, validated
+from evalkit.schema import FILE_NAME, MAX_COUNT, MAX_NAME, Strict, YamlSources, validated
+from evalkit.scoring.protocol import KNOWN_ANSWERS
 from q2d2.errors import UserError, did_you_mean, shown
 from q2d2.plain_values import BARE_NULL, NotPlain, parse_yaml
 from q2d2.training.config import TrainConfig, recipe_values
-
-KNOWN_ANSWERS = ("ground-truth", "mulaw-8bit", "noise-10db")
 
 
 class ExperimentError(UserError, ValueError):

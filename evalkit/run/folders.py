@@ -26,6 +26,7 @@ from evalkit.scoring.pairing import (
     named_folders,
     why_exchanged,
 )
+from evalkit.scoring.protocol import GROUND_TRUTH
 from evalkit.scoring.workers import Scorer
 from evalkit.text import normalized
 from q2d2.audio import AudioError, read_audio, read_header
@@ -112,7 +113,7 @@ class Pairing:
         Raises:
             PairingError: no such system.
         """
-        names = [GroundTruth.name, *(system.name for system in self.systems)]
+        names = [GROUND_TRUTH, *(system.name for system in self.systems)]
         if name is not None and normalized(name) not in names:
             raise PairingError(f"--baseline {name}: no such system; there are {', '.join(names)}")
         return normalized(name) if name else (names[1] if len(names) > 2 else None)

@@ -16,7 +16,8 @@ from evalkit.papers import Paper, read_paper
 from evalkit.plots.drawing import DrawnPlots, draw_plots
 from evalkit.run.evaluation import Evaluation
 from evalkit.run.store import SIGNAL_COLUMNS, UTTERANCE_COLUMNS, RunStore, UtteranceRecord, example_path
-from evalkit.run.systems import CodecSystem, GroundTruth, System
+from evalkit.run.systems import CodecSystem, System
+from evalkit.scoring.protocol import GROUND_TRUTH
 from evalkit.stats.code_usage import CodeUsage
 from evalkit.tables import compare_with_paper, summarize, write_published, write_tables
 from evalkit.tables.notes import pair_notes
@@ -249,6 +250,6 @@ def _signals(folder: Path, example: Utterance | None, scored: Sequence[ScoredSys
     """Name -> (audio, rate) of the first example, original and codecs, from the files kept of it."""
     if example is None:
         return {}
-    shown = [system.name for system in scored if system.row["kind"] != "anchor" or system.name == GroundTruth.name]
+    shown = [system.name for system in scored if system.row["kind"] != "anchor" or system.name == GROUND_TRUTH]
     paths = {name: example_path(folder, example.id, name) for name in shown}
     return {name: soundfile.read(path, dtype="float32") for name, path in paths.items() if path.is_file()}

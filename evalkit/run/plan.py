@@ -18,10 +18,10 @@ from evalkit.metrics import METRICS
 from evalkit.papers import read_paper
 from evalkit.run.descriptions import read_description as read_run
 from evalkit.run.evaluation import Evaluation
-from evalkit.run.experiment import KNOWN_ANSWERS, Experiment, ExperimentError, SystemSpec
+from evalkit.run.experiment import Experiment, ExperimentError, SystemSpec
 from evalkit.run.planned import Planned, PlannedBottleneck, PlannedCodec, PlannedFolder, plan_system
 from evalkit.run.shards import Shard, refuse_another_experiment
-from evalkit.scoring.protocol import get_protocol
+from evalkit.scoring.protocol import KNOWN_ANSWERS, get_protocol
 from evalkit.stats.reach import few_units
 from evalkit.tables.published import Counterpart
 from q2d2.bottleneck import NullBottleneck

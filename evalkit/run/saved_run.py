@@ -13,7 +13,7 @@ import pandas as pd
 from evalkit.run.descriptions import read_description
 from evalkit.run.frames import read_parquet
 from evalkit.run.store import SCHEMA_VERSION, SIGNAL_COLUMNS, example_path
-from evalkit.sweeps.results import CODE_USE, seen_enough
+from evalkit.stats.code_usage import CODE_USE, seen_enough
 from evalkit.tables import compare_with_baseline, summarize
 from q2d2.errors import UserError, shown
 

@@ -16,6 +16,7 @@ import torchaudio.functional as AF
 from numpy.typing import NDArray
 
 from baselines.codecs import WholeCodec
+from evalkit.scoring.protocol import GROUND_TRUTH
 from q2d2.audio import AudioError
 from q2d2.borders import check_codes, require_finite
 from q2d2.codec import Codec
@@ -99,7 +100,7 @@ class Anchor:
 class GroundTruth(Anchor):
     """The original itself: the best any metric can say."""
 
-    name = "ground-truth"
+    name = GROUND_TRUTH
 
     def reconstruct(self, audio: Audio, sample_rate: int, utterance: str) -> Reconstruction:
         return Reconstruction(audio, sample_rate)

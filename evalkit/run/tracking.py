@@ -26,7 +26,7 @@ from evalkit.plots.usage import plot_usage_curves, plot_usage_map, tilings_of
 from evalkit.run.evaluation import digest
 from evalkit.run.outputs import ScoredSystem
 from evalkit.run.store import example_path
-from evalkit.run.systems import GroundTruth
+from evalkit.scoring.protocol import GROUND_TRUTH
 from evalkit.stats.code_usage import CodeUsage
 from q2d2.trackers import Trackers, Tracking
 from q2d2.trackers.notes import read_notes, write_notes
@@ -75,8 +75,8 @@ def send_results(tracking: Tracking, run: Path, system: ScoredSystem, console: C
         trackers.scalars(numbers, steps)
         for utterance, signal in examples.items():
             trackers.audio(f"audio/{utterance}", *signal, steps)
-            original = _read(example_path(run, utterance, GroundTruth.name))
-            pair = {GroundTruth.name: original, system.name: signal} if original else {system.name: signal}
+            original = _read(example_path(run, utterance, GROUND_TRUTH))
+            pair = {GROUND_TRUTH: original, system.name: signal} if original else {system.name: signal}
             _send_figure(trackers, f"spectrograms/{utterance}", partial(plot_spectrograms, pair, utterance), steps)
         _send_figure(trackers, "codes", partial(_usage_figure, system), steps)
     for name in trackers.working:

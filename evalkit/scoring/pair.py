@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.metrics import Analysis, Features, Metric, Unavailable, Unscorable, load_metric, version_on
+from evalkit.metrics.delay import Delay, align, estimate_delay
 from evalkit.metrics.signals import check_signal, count_clipped
 from evalkit.scoring.cache import Cache, cache_key, content_digest
-from evalkit.scoring.delay import Delay, align, estimate_delay
 from evalkit.scoring.durations import refused_durations
 from evalkit.scoring.protocol import Protocol
 from q2d2.audio import HIGHEST_PEAK

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from evalkit.datasets.corpus import find_audio
-from evalkit.run.systems import GroundTruth
+from evalkit.scoring.protocol import GROUND_TRUTH
 from evalkit.text import escaped, is_text, normalized, told_apart
 from q2d2.errors import UserError
 from q2d2.suffixes import why_unsupported, without_suffix
@@ -96,7 +96,7 @@ def named_folders(estimates: Sequence[str]) -> dict[str, Path]:
         name = normalized(name)
         if not name or not folder or len(name.encode()) > MAX_NAME_BYTES:
             raise PairingError(f"{given}: expected DIR or NAME=DIR, NAME of at most {MAX_NAME_BYTES} bytes")
-        if name == GroundTruth.name:
+        if name == GROUND_TRUTH:
             raise PairingError(f"{given}: {name} is what the references are called; give it as NAME={path}")
         if name in named:
             raise PairingError(f"{named[name]} and {path} are both called {name}; give one as NAME={path}")

@@ -19,6 +19,10 @@ from numpy.typing import NDArray
 from q2d2.errors import UserError
 from q2d2.rates import check_rates
 
+# Systems of which it is known how they score; the first is the references themselves.
+GROUND_TRUTH = "ground-truth"
+KNOWN_ANSWERS = (GROUND_TRUTH, "mulaw-8bit", "noise-10db")
+
 
 class ProtocolError(UserError, ValueError):
     """No such protocol; the message lists those there are."""

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+ALPHA = 0.05  # level of all tests
 # Values drawn at a time: bounds memory (some 100 MB) whatever the number of utterances.
 MAX_DRAWN = 4_000_000
 # Clusters from which on they are resampled.

@@ -316,3 +316,18 @@ class CodeUsage:
 def _known(value: float) -> float | None:
     """A plain float; None for NaN."""
     return None if math.isnan(value) else float(value)
+
+
+# Columns that say how the codes of a system are used.
+CODE_USE = ("utilization", "entropy", "normalized_entropy")
+# With fewer frames for each code of a codebook, its entropy would describe the sample: it is too low by about
+# codes / (2 ln 2 frames) bits, here at most 0.07 for each codebook.
+FRAMES_PER_CODE = 10
+
+
+def seen_enough(trial: Mapping[Any, Any]) -> bool:
+    """Whether each codebook of a trial was seen in enough frames for `CODE_USE` to describe it, not the sample."""
+    sizes, frames = trial.get("codebook_sizes"), trial.get("frames_counted")
+    if sizes is None or frames is None or not len(sizes):
+        return False
+    return bool(frames >= FRAMES_PER_CODE * max(sizes))

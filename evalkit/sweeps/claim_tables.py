@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from evalkit.papers.claims import QUANTITIES, Claims
+from evalkit.sweeps.claim_files import QUANTITIES, Claims
 from evalkit.sweeps.claims import ClaimVerdict
 from evalkit.sweeps.equal_rate import SAME_RATE
 from evalkit.sweeps.tables import interval, markdown_list

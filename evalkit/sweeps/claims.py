@@ -10,9 +10,9 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from evalkit.papers.claims import QUANTITIES, AtLeast, Better, Claim, Claims, Selector
 from evalkit.stats.bootstrap import holm
 from evalkit.stats.crossed import CrossedEstimate, Scores, crossed_estimate
+from evalkit.sweeps.claim_files import QUANTITIES, AtLeast, Better, Claim, Claims, Selector
 from evalkit.sweeps.comparison import difference_at
 from evalkit.sweeps.configurations import RateSeries, SweptConfiguration, describe_missing
 from evalkit.sweeps.equal_rate import Difference, points_of, surely

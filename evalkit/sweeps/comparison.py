@@ -10,12 +10,12 @@ from typing import Any
 import pandas as pd
 
 from evalkit.stats.bootstrap import holm
+from evalkit.stats.code_usage import FRAMES_PER_CODE
 from evalkit.stats.crossed import CrossedEstimate, Scores, crossed_estimate
 from evalkit.stats.rate_curves import compare_curves
 from evalkit.sweeps import SweepError
 from evalkit.sweeps.configurations import RateSeries, SweptConfiguration, describe_missing
 from evalkit.sweeps.equal_rate import Difference, Point, RateKind, equal_rate, points_of, slope_near, surely
-from evalkit.sweeps.results import FRAMES_PER_CODE
 from evalkit.tables import metric_format
 from q2d2.errors import did_you_mean
 

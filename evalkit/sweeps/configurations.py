@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from evalkit.stats.code_usage import CODE_USE, seen_enough
 from evalkit.stats.crossed import Scores
 from evalkit.sweeps import SweepError
 from evalkit.sweeps.folder import SweepFolder
-from evalkit.sweeps.results import CODE_USE, SweepRows, seen_enough
+from evalkit.sweeps.results import SweepRows
 from evalkit.tables import metric_keys, resampling_unit
 
 # Options of bottlenecks that say which one it is and how large; all others make it another variant of its family.

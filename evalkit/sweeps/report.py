@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from evalkit.papers.claims import load_claims
 from evalkit.plots.drawing import DrawnPlots
 from evalkit.plots.figures import NothingToDraw, pages, save
 from evalkit.sweeps.budget import describe_budget
+from evalkit.sweeps.claim_files import load_claims
 from evalkit.sweeps.claim_tables import claims_markdown
 from evalkit.sweeps.claims import ClaimVerdict, judge, verdicts
 from evalkit.sweeps.comparison import choose_baseline, compare_series, summarize_configurations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,22 +18,9 @@ SYSTEM_COLUMNS = (
     "codebook_sizes", "frame_rate", "frames_counted", "utilization", "entropy", "normalized_entropy", "perplexity",
     "parameters", "train_steps", "checkpoint_sha256", "bottleneck",
 )  # fmt: skip
-# What says how the codes of a trial are used.
-CODE_USE = ("utilization", "entropy", "normalized_entropy")
-# With fewer frames for each code of a codebook, its entropy would describe the sample: it is too low by about
-# codes / (2 ln 2 frames) bits, here at most 0.07 for each codebook.
-FRAMES_PER_CODE = 10
 UTTERANCE_COLUMNS = (
     "trial", "dataset", "utterance", "speaker", "metric", "value", "status", "detail", "protocol", "version",
 )  # fmt: skip
-
-
-def seen_enough(trial: Mapping[Any, Any]) -> bool:
-    """Whether each codebook of a trial was seen in enough frames for `CODE_USE` to describe it, not the sample."""
-    sizes, frames = trial.get("codebook_sizes"), trial.get("frames_counted")
-    if sizes is None or frames is None or not len(sizes):
-        return False
-    return bool(frames >= FRAMES_PER_CODE * max(sizes))
 
 
 @dataclass(frozen=True)

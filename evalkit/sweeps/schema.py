@@ -12,8 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from evalkit.run.experiment import built_in_experiments
-from evalkit.run.yaml_sources import YamlSources
-from evalkit.schema import FILE_NAME, MAX_NAME, Strict, validated
+from evalkit.schema import FILE_NAME, MAX_NAME, Strict, YamlSources, validated
 from evalkit.sweeps import SweepError
 from evalkit.sweeps.families import FAMILIES
 from q2d2.errors import did_you_mean, printable, shown

@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from evalkit.stats.code_usage import FRAMES_PER_CODE
 from evalkit.sweeps.equal_rate import SAME_RATE
-from evalkit.sweeps.results import FRAMES_PER_CODE
 from evalkit.tables import MetricFormat, metric_format
 from evalkit.tables.cells import MARKS, METRICS_PER_BLOCK, MISSING, format_number, mark_legend, probability, signed
 from evalkit.tables.markup import (

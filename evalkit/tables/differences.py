@@ -11,6 +11,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from evalkit.stats.bootstrap import ALPHA
 from evalkit.tables.cells import MARKS, MISSING, format_number, mark_legend, probability, signed
 from evalkit.tables.markup import (
     PACKAGES,
@@ -21,7 +22,6 @@ from evalkit.tables.markup import (
     markdown_table,
 )
 from evalkit.tables.notes import METHOD, ONE_TRAINING, out_of_reach, trained_once
-from evalkit.tables.paired import ALPHA
 from evalkit.tables.summary import MetricFormat, metric_format, metric_keys
 from evalkit.text import printable
 

@@ -6,13 +6,13 @@ import math
 
 import pandas as pd
 
+from evalkit.scoring.protocol import GROUND_TRUTH
+from evalkit.stats.bootstrap import ALPHA
 from evalkit.stats.reach import smallest_p
 from evalkit.tables.cells import cells, columns, is_ranked, mark_legend, metric_names, usual_counts
-from evalkit.tables.paired import ALPHA
 from evalkit.tables.summary import metric_format, metric_keys, protocols, resampling_unit
 
 MAX_REASONS = 10
-GROUND_TRUTH = "ground-truth"
 ONE_TRAINING = "One training each: the marks say nothing of other seeds."
 METHOD = (
     "paired over the utterances both scored; Wilcoxon signed-rank test over {units}, p < "

@@ -8,10 +8,9 @@ from collections.abc import Collection
 import numpy as np
 import pandas as pd
 
-from evalkit.stats.bootstrap import PairedComparison, compare_paired, holm
+from evalkit.stats.bootstrap import ALPHA, PairedComparison, compare_paired, holm
 from evalkit.tables.summary import metric_format, resampling_unit
 
-ALPHA = 0.05
 COLUMNS = (
     "dataset", "metric", "protocol", "system", "baseline", "n", "units", "difference", "low", "high", "p", "p_holm",
     "effect_dz", "effect_rank", "verdict",

@@ -12,9 +12,9 @@ from typing import Any
 import yaml
 
 from evalkit.gate.settings import load_gate
-from evalkit.papers.claims import load_claims
 from evalkit.run.experiment import load_experiment
 from evalkit.run.plan import make_plan
+from evalkit.sweeps.claim_files import load_claims
 from evalkit.sweeps.schema import load_sweep
 from evalkit.sweeps.trials import expand
 from tests.command import TINY

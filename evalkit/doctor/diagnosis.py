@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.datasets import DATASETS
-from evalkit.doctor_checks import (
+from evalkit.doctor.checks import (
     Check,
     check_cache,
     check_codec,
@@ -19,9 +19,9 @@ from evalkit.doctor_checks import (
     check_metric,
     check_part,
 )
-from evalkit.downloads.sources import WeightsRow, list_weights
-from evalkit.downloads.weights import weights_folder
+from evalkit.doctor.weights import WeightsRow, list_weights
 from evalkit.metrics import METRICS
+from evalkit.metrics.weights import weights_folder
 from q2d2.errors import UserError, did_you_mean
 from q2d2.registry import UnknownName
 

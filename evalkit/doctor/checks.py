@@ -24,10 +24,10 @@ from evalkit.datasets import DATASETS, DatasetError, load_corpus
 from evalkit.datasets.corpus import watching_headers
 from evalkit.datasets.fetch import archives_of
 from evalkit.datasets.layout import Archive, require_part, root_variable
-from evalkit.downloads.sources import WeightsRow
-from evalkit.downloads.weights import WEIGHTS
+from evalkit.doctor.weights import WeightsRow
 from evalkit.machine import code_version
 from evalkit.metrics import Unavailable, load_metric
+from evalkit.metrics.weights import WEIGHTS
 from evalkit.scoring.cache import Cache, CacheError
 from evalkit.speed import hardware_fingerprint
 

@@ -1,6 +1,6 @@
 """Fetching and listing weights by name, those of metrics and those of whole codecs.
 
-A metric's files are kept in the folder of weights (evalkit.downloads.weights), a codec's in the hub's cache of this
+A metric's files are kept in the folder of weights (evalkit.metrics.weights), a codec's in the hub's cache of this
 machine or in a root of one's own (baselines.codecs.weights).
 """
 
@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from evalkit.downloads.transfer import Progress, download, mismatches, verify
-from evalkit.downloads.weights import WEIGHTS, WeightFile, weight_files
 from evalkit.metrics import METRICS
+from evalkit.metrics.weights import WEIGHTS, WeightFile, weight_files
 from q2d2.errors import UserError, did_you_mean
 from q2d2.registry import UnknownName, is_import_path
 

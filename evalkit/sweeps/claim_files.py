@@ -8,8 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from evalkit.run.yaml_sources import YamlSources
-from evalkit.schema import Strict, validated
+from evalkit.schema import Strict, YamlSources, validated
 from q2d2.errors import UserError, did_you_mean, shown
 
 # What a trial is measured by, beside metrics: column of trials.parquet -> its name in text.
