@@ -127,24 +127,61 @@ def test_the_wheel_holds_every_file_of_the_packages(tmp_path: Path) -> None:
     assert packed == wanted
 
 
-def imported_packages(path: Path) -> set[str]:
+def rooms() -> list[str]:
+    """In the order of docs/architecture.md: "evalkit/cli" ... "q2d2"."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    cells = re.findall(r"^\| (`.*?) \|", text.partition("## Rooms")[2].partition("## One way in")[0], re.MULTILINE)
+    found = []
+    for name in re.findall(r"`([^`]+)`", " ".join(cells)):
+        name = name.rstrip("/").removesuffix(".py")
+        found.append(name if "/" in name or (ROOT / name).is_dir() else f"evalkit/{name}")
+    return found
+
+
+def imported_modules(path: Path) -> set[str]:
+    """As paths, imports within functions too; what is only looked at by type checkers is not."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    waiting: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        waiting += ast.iter_child_nodes(node)
         if isinstance(node, ast.Import):
-            names |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            names.add(str(node.module).partition(".")[0])
-    return names
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name.replace(".", "/") for name in names}
 
 
-@pytest.mark.parametrize(
-    ("package", "forbidden"),
-    [("q2d2", {"baselines", "evalkit"}), ("baselines", {"evalkit"})],
-    ids=["q2d2", "baselines"],
-)
-def test_dependencies_point_one_way(package: str, forbidden: set[str]) -> None:
-    for path in (ROOT / package).rglob("*.py"):
-        assert not imported_packages(path) & forbidden, path
+def room_of(path: str) -> str | None:
+    return max((room for room in rooms() if path == room or path.startswith(f"{room}/")), key=len, default=None)
+
+
+def test_every_module_has_a_room() -> None:
+    lost = [
+        path.as_posix()
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+        if room_of(path.relative_to(ROOT).with_suffix("").as_posix()) is None
+    ]
+    assert sorted(Path(path).name for path in lost) == ["__init__.py", "__main__.py"]  # evalkit's own
+    assert len(list((ROOT / "evalkit").glob("*.py"))) <= 8
+
+
+@pytest.mark.parametrize("room", rooms())
+def test_imports_go_down_the_rooms(room: str) -> None:
+    above = rooms()[: rooms().index(room)]
+    files = [ROOT / f"{room}.py"] if (ROOT / f"{room}.py").is_file() else list((ROOT / room).rglob("*.py"))
+    assert files
+    wrong = {
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in files
+        if room_of(path.relative_to(ROOT).with_suffix("").as_posix()) == room
+        for name in imported_modules(path)
+        if room_of(name) in above
+    }
+    assert not wrong
 
 
 def test_the_bottleneck_recipe_works() -> None:
