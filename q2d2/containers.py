@@ -112,7 +112,7 @@ def _riff(file: BinaryIO, size: int, frames: int) -> int:
             claimed = long_size if long_size is not None and length == 0xFFFFFFFF else length
             _require(claimed, size - start)
             return frames
-        file.seek(start + length + length % 2)
+        file.seek(min(start + length + length % 2, size))
 
 
 def _w64(file: BinaryIO, size: int, frames: int) -> int:
@@ -134,7 +134,7 @@ def _w64(file: BinaryIO, size: int, frames: int) -> int:
             described = file.read(14)
             if described[:2] in _UNCOMPRESSED_WAV:
                 align = int.from_bytes(described[12:], "little")
-        file.seek(start + length + -length % 8)
+        file.seek(min(start + length + -length % 8, size))
 
 
 def _aiff(file: BinaryIO, size: int, frames: int) -> int:
@@ -152,7 +152,7 @@ def _aiff(file: BinaryIO, size: int, frames: int) -> int:
         if head[:4] == b"SSND":
             samples = length
             _require(max(0, length - 8) if length not in _UNKNOWN_LENGTHS else length, size - start - 8)
-        file.seek(start + length + length % 2)
+        file.seek(min(start + length + length % 2, size))
     if samples is None or promised is None:
         raise Doubtful(_NO_SAMPLES)
     if promised > frames and samples not in _UNKNOWN_LENGTHS:
@@ -188,7 +188,7 @@ def _nist(file: BinaryIO, size: int, frames: int) -> int:
     head = file.read(16)
     header = int(head.split()[1]) if re.fullmatch(rb"NIST_1A\n\s*\d+\n", head) else 1024
     text = head + file.read(max(0, min(header, 2**16) - len(head)))
-    fields = {name: int(value) for name, value in re.findall(rb"^(\w+) -i (\d+)\s*$", text, re.MULTILINE)}
+    fields = {name: int(value) for name, value in re.findall(rb"^(\w+) -i (\d{1,18})\s*$", text, re.MULTILINE)}
     samples = fields.get(b"sample_count")
     if samples is not None:
         width = fields.get(b"channel_count", 1) * fields.get(b"sample_n_bytes", 1)

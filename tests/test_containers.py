@@ -167,6 +167,15 @@ class TestLengths:
             data[place : place + (8 if name == "rf64" else 4)] = bytes(8 if name == "rf64" else 4)
             assert "a stream whose length was never written" in refused(tmp_path / f"a.{name}", bytes(data))
 
+    @pytest.mark.parametrize(("name", "mark", "offset"), [("w64", b"fmt ", 16), ("caf", b"desc", 4)])
+    def test_a_chunk_that_no_disk_could_hold(
+        self, whole: dict[str, bytes], name: str, mark: bytes, offset: int, tmp_path: Path
+    ) -> None:
+        data = bytearray(whole[name])
+        place = data.index(mark)
+        data[place + offset : place + offset + 8] = (2**63 + 8).to_bytes(8, "little" if name == "w64" else "big")
+        assert refused(tmp_path / f"a.{name}", bytes(data))
+
     def test_a_file_without_samples_is_empty(self, tmp_path: Path) -> None:
         soundfile.write(tmp_path / "a.wav", np.zeros(0), RATE)
         assert refused(tmp_path / "a.wav", (tmp_path / "a.wav").read_bytes()) == "empty: no samples"

@@ -212,6 +212,13 @@ def test_a_run_that_says_something_of_another_kind_is_refused_with_the_key(
     assert f"run.json is damaged: {key}: " in refusal(load_run, tmp_path)
 
 
+def test_what_moves_the_cursor_is_shown_in_the_message(tmp_path: Path) -> None:
+    (tmp_path / "e.yaml").write_text(yaml.safe_dump(TINY | {"systems": {"a": {"bottleneck": "\x1b[31mred"}}}))
+    message = refusal(load_experiment, tmp_path / "e.yaml")
+    assert message.isprintable()
+    assert "[31mred" in message
+
+
 def test_a_trial_that_names_a_path_is_refused(tmp_path: Path) -> None:
     described = json.loads((ROOT / "results" / "q2d2-ablation" / "sweep.json").read_text(encoding="utf-8"))
     described["trials"][0]["id"] = "../../elsewhere"

@@ -13,7 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from evalkit.papers import paper_names, read_paper
 from evalkit.schema import FILE_NAME, MAX_COUNT, MAX_NAME, Strict, YamlSources, validated
 from evalkit.scoring.protocol import KNOWN_ANSWERS
-from q2d2.errors import UserError, did_you_mean, shown
+from q2d2.errors import UserError, did_you_mean, printable, shown
 from q2d2.plain_values import BARE_NULL, NotPlain, parse_yaml
 from q2d2.training.config import TrainConfig, recipe_values
 
@@ -91,7 +91,7 @@ class SystemSpec(Strict):
     @classmethod
     def _has_a_name(cls, value: Any) -> Any:
         if isinstance(value, str):
-            raise ValueError(f"expected a name with options: {{name: {value}}}")
+            raise ValueError(f"expected a name with options: {{name: {printable(value)}}}")
         return value
 
     def model_post_init(self, context: Any) -> None:
