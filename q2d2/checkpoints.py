@@ -32,7 +32,7 @@ from q2d2.bottleneck import BOTTLENECKS, Bottleneck, build_bottleneck
 from q2d2.codec import Codec, CodecConfig
 from q2d2.errors import UserError, did_you_mean, printable, shown
 from q2d2.files import file_sha256, new_folder, whole
-from q2d2.plain_values import NotPlain, read_json
+from q2d2.plain_values import NotPlain, differences, read_json
 from q2d2.tensors import UnreadableTensors, listed, read_safetensors, tensor_faults, value_faults
 
 FORMAT = 1
@@ -179,11 +179,8 @@ def load_backbone(codec: Codec, source: str | Path) -> None:
     """
     folder = find_checkpoint(source)
     described = read_description(folder)
-    stored = _backbone(folder, described).to_dict()
-    wanted = codec.config.to_dict()
-    different = [f"{key} {stored[key]} (wanted {wanted[key]})" for key in wanted if stored[key] != wanted[key]]
-    if different:
-        raise CheckpointError(f"{folder} holds another backbone: {', '.join(different)}")
+    if found := differences(_backbone(folder, described).to_dict(), codec.config.to_dict()):
+        raise CheckpointError(f"{folder} holds another backbone: {'; '.join(found)}")
     weights = _read_weights(folder, described)
     for part in BACKBONE:
         own = {key.removeprefix(part + "."): value for key, value in weights.items() if key.startswith(part + ".")}

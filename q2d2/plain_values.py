@@ -12,7 +12,7 @@ import math
 import os
 import re
 import stat
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Container, Hashable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +232,30 @@ def _limit(values: int, depth: int) -> None:
         raise NotPlain(f"holds more than {MAX_YAML_VALUES:,} values")
     if depth > MAX_DEPTH:
         raise NotPlain(TOO_DEEP)
+
+
+def differences(held: Any, wanted: Any, ignored: Container[str] = ()) -> list[str]:
+    """Where what a file holds is not what is wanted, one text a key, such as "train.steps 4, not 3".
+
+    Args:
+        held, wanted: mappings of plain values, or what becomes that as JSON; a key that one lacks is null there.
+        ignored: keys, in full ("train.num_workers") or their last part ("root"), that may differ.
+    """
+    there, here = dict(_flat(held)), dict(_flat(wanted))
+    return [
+        f"{key} {json.dumps(there.get(key), ensure_ascii=False)}, not {json.dumps(here.get(key), ensure_ascii=False)}"
+        for key in {**here, **there}
+        if there.get(key) != here.get(key) and key not in ignored and key.rpartition(".")[2] not in ignored
+    ]
+
+
+def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """{"train": {"steps": 5}} as ("train.steps", 5)."""
+    if isinstance(value, Mapping) and value:
+        for name, each in value.items():
+            yield from _flat(each, f"{key}.{name}" if key else str(name))
+    elif key:
+        yield key, json.loads(json.dumps(value))
 
 
 def shortened(error: Exception) -> str:

@@ -21,11 +21,6 @@ class Span(NamedTuple):
     before: int
     size: int
 
-    @property
-    def is_last(self) -> bool:
-        """Nothing follows the stretch. (Where something does, at least one sample of it is in `signal`.)"""
-        return self.signal.shape[-1] == self.before + self.size
-
 
 def spans(blocks: Iterable[Tensor], size: int, reach: int) -> Iterator[Span]:
     """Cut a signal into stretches of `size` samples, each with up to `reach` samples on both sides of it.

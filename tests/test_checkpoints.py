@@ -315,6 +315,6 @@ def test_warm_start_from_another_shape_names_the_difference(folder: Path) -> Non
     config = CodecConfig(**SMALL.to_dict() | {"ratios": (4, 1), "decoder_layers": 2})
     codec = Codec(config, build_bottleneck("null", config.dimension))
     with pytest.raises(
-        CheckpointError, match=r"another backbone: ratios \[2, 2\] \(wanted \[4, 1\]\), decoder_layers 1 \(wanted 2\)"
+        CheckpointError, match=r"another backbone: ratios \[2, 2\], not \[4, 1\]; decoder_layers 1, not 2"
     ):
         load_backbone(codec, folder)

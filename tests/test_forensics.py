@@ -17,7 +17,6 @@ import torch
 
 from evalkit.datasets import load_corpus, read_audio
 from evalkit.metrics.pitch import VuvF1
-from evalkit.scoring.pair import score_pair
 from evalkit.scoring.protocol import PROTOCOLS
 from q2d2.audio import AudioError
 from q2d2.quantizer import Q2D2
@@ -31,6 +30,7 @@ from studies.forensics.report import figures
 from studies.forensics.speed import flattery
 from studies.forensics.trap import Figure, Trap
 from studies.forensics.usage import published_rhombic_size, set_entropy
+from tests.one_pair import score_pair
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "published-protocol.md"
 RATE = 24_000

@@ -13,8 +13,9 @@ import soundfile
 
 from evalkit.metrics import METRICS, Metric, Unavailable, Unscorable, load_metric
 from evalkit.metrics.signals import check_pair, check_signal, count_clipped
-from evalkit.scoring.pair import Pair, score_pair
+from evalkit.scoring.pair import Pair
 from evalkit.scoring.protocol import PROTOCOLS
+from tests.one_pair import score_pair
 
 RATE = 16_000
 INTRUSIVE = ["pesq", "stoi", "estoi"]

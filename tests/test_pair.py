@@ -17,10 +17,11 @@ import torchaudio.functional
 from evalkit import metrics
 from evalkit.metrics import METRICS, Unavailable, Unscorable, load_metric
 from evalkit.scoring.cache import Cache
-from evalkit.scoring.pair import Pair, score_pair
+from evalkit.scoring.pair import Pair
 from evalkit.scoring.protocol import PROTOCOLS, get_protocol
 from q2d2.rates import RateError
 from q2d2.registry import Registry, UnknownName
+from tests.one_pair import score_pair
 
 RATE = 16_000
 STRICT, PAPER = PROTOCOLS["strict"], PROTOCOLS["paper"]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from q2d2.errors import printable, shown
-from q2d2.plain_values import NotPlain, parse_json, parse_yaml, read_json, read_yaml, require_plain
+from q2d2.plain_values import NotPlain, differences, parse_json, parse_yaml, read_json, read_yaml, require_plain
 
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 10)
@@ -153,3 +153,11 @@ def test_what_messages_repeat_is_short_and_printable(value: Any) -> None:
     if isinstance(value, str):
         assert len(printable(value)) <= 83
         assert printable(value).isprintable()
+
+
+def test_differences_are_named_by_their_keys() -> None:
+    held = {"train": {"steps": 4, "losses": {"mel": 1.0}, "log_every": 2}, "levels": [5, 5], "data": {"root": "a"}}
+    wanted = {"train": {"steps": 3, "losses": {"mel": 1.0, "stft": 2.0}, "log_every": 9}, "levels": (5, 5)}
+    found = differences(held, wanted, {"train.log_every", "root"})
+    assert found == ["train.steps 4, not 3", "train.losses.stft null, not 2.0"]
+    assert not differences(held, held)

@@ -17,7 +17,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-from evalkit.report import reconstruction
+from evalkit.report import sound
 from evalkit.report.extremes import Extreme, Extremes, find_extremes, in_turn
 from evalkit.report.listening import ListeningPanel, listening_panel
 from evalkit.report.reconstruction import RunAudio
@@ -250,7 +250,7 @@ class TestMadeAgain:
         assert "sweep" in RunAudio(sweep).why_not(keys[1])
 
     def test_nothing_too_long_for_a_page(self, run, keys, monkeypatch):
-        monkeypatch.setattr(reconstruction, "MAX_SECONDS", 1.0)
+        monkeypatch.setattr(sound, "MAX_SECONDS", 1.0)
         source = RunAudio(run)
         assert source.why_not(keys[0]) == source.why_not(keys[1]) == "it is longer than 1 s, too much for one page"
 

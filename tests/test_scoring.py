@@ -21,9 +21,10 @@ from evalkit.datasets import load_corpus, read_audio
 from evalkit.metrics import METRICS
 from evalkit.run.systems import MuLaw
 from evalkit.scoring.cache import Cache
-from evalkit.scoring.pair import Pair, Score, score_pair
+from evalkit.scoring.pair import Pair, Score
 from evalkit.scoring.protocol import PROTOCOLS
 from evalkit.scoring.workers import Scorer
+from tests.one_pair import score_pair
 
 ROOT = Path(__file__).resolve().parents[1]
 FAKES = '''

@@ -8,10 +8,11 @@ import torch
 
 from evalkit.datasets import load_corpus, read_audio
 from evalkit.run.systems import CodecSystem, GroundTruth, MuLaw, WhiteNoise, anchors
-from evalkit.scoring.pair import Pair, score_pair
+from evalkit.scoring.pair import Pair
 from evalkit.scoring.protocol import PROTOCOLS
 from q2d2.bottleneck import build_bottleneck
 from q2d2.codec import Codec, codec_config
+from tests.one_pair import score_pair
 
 RATE = 16_000
 

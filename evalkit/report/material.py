@@ -15,13 +15,13 @@ from evalkit.report.sound import told
 from evalkit.run.evaluation import file_digest
 from evalkit.run.experiment import Experiment, ExperimentError
 from evalkit.run.folders import FolderSystem
-from evalkit.run.planned import Planned, PlannedBottleneck, PlannedCodec, PlannedFolder, plan_system
+from evalkit.run.planned import PlannedCodec, PlannedFolder, open_system, plan_system
 from evalkit.run.saved_run import SavedRun
-from evalkit.run.systems import CodecSystem, System
+from evalkit.run.systems import System
 from evalkit.schema import validated
 from evalkit.scoring.pairing import Catalogue, PairingError, list_audio
 from q2d2.audio import AudioError, read_header
-from q2d2.checkpoints import CONFIG, load_codec, read_description
+from q2d2.checkpoints import CONFIG
 from q2d2.codec import codec_config
 from q2d2.errors import UserError
 
@@ -91,27 +91,10 @@ def _of_experiment(run: SavedRun, trust_code: bool) -> Material:
         if isinstance(planned, PlannedFolder) and planned.references is not None:
             dataset, references = planned.references
             recordings |= {(dataset, utterance.id): utterance for utterance in references}
-        openers[name] = partial(_load, planned, run.folder)
+        openers[name] = partial(open_system, planned, run.folder, select_device("cpu"))
     if not openers:
         return Material(reason="; ".join(dict.fromkeys(lost.values())))
     return Material(recordings, openers, lost)
-
-
-def _load(planned: Planned, run: Path) -> System:
-    """The system itself; one that was trained here comes from the run's checkpoint.
-
-    Raises:
-        CheckpointError, CodecError, OSError: it is damaged, or does not fit.
-    """
-    device = select_device("cpu")
-    if isinstance(planned, PlannedBottleneck):
-        folder = planned.checkpoint or run / "checkpoints" / planned.name
-        digest = read_description(folder)["weights_sha256"]
-        return CodecSystem.of_ours(planned.name, load_codec(folder), device, digest)
-    if isinstance(planned, PlannedFolder):
-        return FolderSystem(planned.name, planned.folder, planned.files)
-    codec = planned.build()
-    return CodecSystem.of_whole(planned.name, planned.codec, planned.options, codec, device)
 
 
 def _of_folders(run: SavedRun) -> Material:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from evalkit.tables.published import Counterpart
 from q2d2.bottleneck import NullBottleneck
 from q2d2.checkpoints import find_checkpoint, read_description
 from q2d2.codec import Codec, CodecConfig, CodecOutput, codec_config
+from q2d2.plain_values import differences
 from q2d2.training.losses import ReconstructionLosses
 from q2d2.training.manifest import Manifest
 
@@ -198,10 +198,8 @@ def _check_training(experiment: Experiment, backbone: CodecConfig) -> None:
         raise ExperimentError(f"train.losses or train.segment_seconds: {error}") from error
     if settings.init_from:
         source = find_checkpoint(settings.init_from)
-        stored, wanted = read_description(source)["backbone"], backbone.to_dict()
-        changed = [key for key in wanted if stored.get(key) != wanted[key]]
-        if different := [f"{key} {stored.get(key)}, not {wanted[key]}" for key in changed]:
-            raise ExperimentError(f"train.init_from: {source} holds another backbone: {'; '.join(different)}")
+        if found := differences(read_description(source)["backbone"], backbone.to_dict()):
+            raise ExperimentError(f"train.init_from: {source} holds another backbone: {'; '.join(found)}")
 
 
 def _check_folder(plan: Plan) -> None:
@@ -215,15 +213,15 @@ def _check_folder(plan: Plan) -> None:
         return
     if lacking := [key for key in ("train", "backbone", "bottleneck", "files_sha256") if stored.get(key) is None]:
         raise ExperimentError(f"{path} is damaged: training lacks {lacking[0]}")
-    wanted = json.loads(json.dumps(plan.training))
-    for part, chosen in (("train", None), ("backbone", None), ("bottleneck", begun)):
-        for key in chosen or wanted[part]:
-            if key in stored[part] and stored[part][key] != wanted[part][key]:
-                there, here = json.dumps(stored[part][key]), json.dumps(wanted[part][key])
-                raise ExperimentError(
-                    f"{plan.folder} holds systems trained with {part}.{key} {there}, not {here}. "
-                    "Choose another --out, or delete that folder to train anew."
-                )
+    wanted = plan.training
+    for part, keys in (("train", wanted["train"]), ("backbone", wanted["backbone"]), ("bottleneck", begun)):
+        known = [key for key in keys if key in stored[part]]  # an older version may not have had it
+        held, ours = ({part: {key: of[part][key] for key in known}} for of in (stored, wanted))
+        if found := differences(held, ours):
+            raise ExperimentError(
+                f"{plan.folder} holds systems trained with {found[0]}. "
+                "Choose another --out, or delete that folder to train anew."
+            )
     if stored["files_sha256"] != wanted["files_sha256"]:
         raise ExperimentError(
             f"{plan.folder} holds systems trained on other files than data.train has now. "

@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from baselines.codecs import CodecError, PackageMissing, WholeCodec, build_codec, check_options, codec_class
+import torch
+
+from baselines.codecs import CodecError, PackageMissing, build_codec, check_options, codec_class
 from baselines.codecs.weights import WeightsMissing
 from evalkit.datasets import Utterance
 from evalkit.run.experiment import Experiment, ExperimentError, FolderSection, SystemSpec
-from evalkit.run.folders import pair_folders
+from evalkit.run.folders import FolderSystem, pair_folders
+from evalkit.run.systems import CodecSystem, System
 from evalkit.scoring.pairing import Catalogue, find_by_ids, list_audio
 from q2d2.bottleneck import build_bottleneck
-from q2d2.checkpoints import CONFIG, find_checkpoint, read_description
+from q2d2.checkpoints import CONFIG, find_checkpoint, load_codec, read_description
 from q2d2.codec import CodecConfig
 from q2d2.registry import UntrustedCode
 from q2d2.training.state import STATE
@@ -43,11 +46,15 @@ class PlannedBottleneck:
         """Nominal bit/s."""
         return self.bits_per_frame * self.backbone.frame_rate
 
+    def folder(self, run: Path) -> Path:
+        """Of the checkpoint: the one to load, or that of its training in the run's folder."""
+        return self.checkpoint or run / "checkpoints" / self.name
+
     def state(self, run: Path) -> str:
         """What is to be done in the run's folder: "load FOLDER", "trained already", "go on training" or "train"."""
         if self.checkpoint is not None:
             return f"load {self.checkpoint}"
-        folder = run / "checkpoints" / self.name
+        folder = self.folder(run)
         if (folder / CONFIG).is_file():
             return "trained already"
         return "go on training" if (folder / STATE).is_file() else "train"
@@ -77,14 +84,6 @@ class PlannedCodec:
     own_weights: bool
     trust_code: bool = False
 
-    def build(self) -> WholeCodec:
-        """The codec itself.
-
-        Raises:
-            as `baselines.codecs.build_codec`.
-        """
-        return build_codec(self.codec, self.weights_root, self.trust_code, **self.options)
-
     def state(self, run: Path) -> str:
         return "unavailable" if self.missing else f"load {self.codec}"
 
@@ -110,6 +109,22 @@ class PlannedFolder:
 
 
 Planned = PlannedBottleneck | PlannedCodec | PlannedFolder
+
+
+def open_system(planned: Planned, run: Path, device: torch.device) -> System:
+    """The system itself; one that was trained here comes from the checkpoint in the run's folder.
+
+    Raises:
+        CheckpointError, CodecError, WeightsDamaged, OSError: it is damaged, missing, or does not fit.
+    """
+    if isinstance(planned, PlannedBottleneck):
+        folder = planned.folder(run)
+        digest = read_description(folder)["weights_sha256"]
+        return CodecSystem.of_ours(planned.name, load_codec(folder), device, digest)
+    if isinstance(planned, PlannedFolder):
+        return FolderSystem(planned.name, planned.folder, planned.files)
+    codec = build_codec(planned.codec, planned.weights_root, planned.trust_code, **planned.options)
+    return CodecSystem.of_whole(planned.name, planned.codec, planned.options, codec, device)
 
 
 def plan_system(
@@ -147,9 +162,8 @@ def _plan_codec(name: str, options: dict[str, Any], weights_root: Path | None, t
         cls = codec_class(codec, trust_code)
         check_options(codec, cls, options)
         if cls.weights is None:
-            built = build_codec(
-                codec, None, trust_code, **options
-            )  # what is wrong with it is told before anything is computed
+            # Built now, so that what is wrong with it is said before anything runs.
+            built = build_codec(codec, None, trust_code, **options)
             rates = (built.bits_per_frame, built.bitrate)
         else:
             own = weights_root is not None and cls.weights.find(codec, weights_root) == weights_root / codec

@@ -14,10 +14,9 @@ from baselines.codecs import CodecError
 from baselines.codecs.weights import WeightsDamaged
 from evalkit.datasets import Utterance
 from evalkit.run.evaluation import Evaluation, digest, evaluate, report_damage
-from evalkit.run.folders import FolderSystem
 from evalkit.run.outputs import RunResult, ScoredSystem, scored_system, write_outputs
 from evalkit.run.plan import Plan
-from evalkit.run.planned import Planned, PlannedBottleneck, PlannedFolder
+from evalkit.run.planned import Planned, PlannedBottleneck, PlannedCodec, PlannedFolder, open_system
 from evalkit.run.store import RunStore
 from evalkit.run.systems import Audio, CodecSystem, System, UnavailableSystem, anchors
 from evalkit.run.tracking import send_results
@@ -25,7 +24,7 @@ from evalkit.run.training import train_system
 from evalkit.scoring.workers import Scorer
 from evalkit.speed import Rtf, measure_rtf
 from q2d2.audio import AudioError, read_audio
-from q2d2.checkpoints import load_codec, read_description
+from q2d2.checkpoints import read_description
 from q2d2.denormals import denormals_flushed
 from q2d2.trackers import Tracking
 from q2d2.training.loop import Watch
@@ -104,18 +103,15 @@ def _open(
 ) -> tuple[System, dict[str, Any] | None]:
     """The system itself, trained first where it has to be, and its checkpoint's description if it has one."""
     if isinstance(planned, PlannedBottleneck):
-        folder = planned.checkpoint or train_system(plan, planned, device.type, watch, tracking)
-        described = read_description(folder)
-        return CodecSystem.of_ours(planned.name, load_codec(folder), device, described["weights_sha256"]), described
-    if isinstance(planned, PlannedFolder):
-        return FolderSystem(planned.name, planned.folder, planned.files), None
-    if planned.missing:
+        if planned.checkpoint is None:
+            train_system(plan, planned, device.type, watch, tracking)
+        return open_system(planned, plan.folder, device), read_description(planned.folder(plan.folder))
+    if isinstance(planned, PlannedCodec) and planned.missing:
         return UnavailableSystem(planned.name, "codec", planned.missing), None
     try:
-        codec = planned.build()
+        return open_system(planned, plan.folder, device), None
     except (CodecError, WeightsDamaged) as error:  # the systems after it are none the worse for it
         return UnavailableSystem(planned.name, "codec", str(error), "failed"), None
-    return CodecSystem.of_whole(planned.name, planned.codec, planned.options, codec, device), None
 
 
 def _evaluation_of(evaluation: Evaluation, planned: System | Planned) -> Evaluation:

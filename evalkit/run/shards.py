@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from evalkit.run.experiment import Experiment
 from evalkit.run.store import RunStore
 from evalkit.schema import validated
 from q2d2.errors import UserError
+from q2d2.plain_values import differences
 
 Item = TypeVar("Item")
 # Where a machine keeps things; what they are is compared by content.
@@ -66,10 +66,9 @@ def merge_shards(run: Path) -> Experiment:
     described = {shard: _description(shard.folder(run)) for shard in shards}
     first = shards[0]
     for shard in shards[1:]:
-        if differing := _difference(described[first]["experiment"], described[shard]["experiment"]):
+        if found := differences(described[shard]["experiment"], described[first]["experiment"], PLACES):
             raise ShardError(
-                f"{first.folder(run)} and {shard.folder(run)} were run with other settings: {differing}. "
-                "Delete one and run it anew."
+                f"{shard.folder(run)} was run with {found[0]} as in {first.folder(run)}. Delete one and run it anew."
             )
     with RunStore(run) as whole:
         for shard in shards:
@@ -83,24 +82,11 @@ def refuse_another_experiment(experiment: Experiment, folder: Path) -> None:
     """Raise ShardError where `folder` holds a shard of an experiment with other settings."""
     if not (folder / "run.json").is_file():
         return
-    if differing := _difference(_description(folder)["experiment"], experiment.resolved()):
+    if found := differences(_description(folder)["experiment"], experiment.resolved(), PLACES):
         raise ShardError(
-            f"{folder} was begun with other settings: {differing}. Give them again, choose another --out, or delete "
-            "that folder."
+            f"{folder} was begun with {found[0]}. Give the same settings again, choose another --out, or delete that "
+            "folder."
         )
-
-
-def _difference(one: Any, other: Any, key: str = "") -> str:
-    """The first place in which two experiments in plain values differ, as "data.test.limit 6 and 8"; else empty.
-
-    Folders of corpora and weights may differ.
-    """
-    if isinstance(one, dict) and isinstance(other, dict):
-        names = [name for name in {**one, **other} if name not in PLACES]
-        parts = (_difference(one.get(name), other.get(name), f"{key}.{name}") for name in names)
-        return next(filter(None, parts), "")
-    same = json.loads(json.dumps(one)) == json.loads(json.dumps(other))
-    return "" if same else f"{key.removeprefix('.')} {json.dumps(one)} and {json.dumps(other)}"
 
 
 def _complete_set(run: Path) -> list[Shard]:

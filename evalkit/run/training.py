@@ -82,7 +82,7 @@ def train_system(
     """
     folder = train(
         system.backbone, system.bottleneck, plan.train_manifest, plan.experiment.train,
-        plan.folder / "checkpoints" / system.name, name=system.name, device=device, watch=watch,
+        system.folder(plan.folder), name=system.name, device=device, watch=watch,
         tracking=tracking or Tracking(plan.experiment.name),
         metadata={
             "corpora": [f"{corpus.name}/{corpus.part}: {corpus.coverage}" for corpus in plan.train],

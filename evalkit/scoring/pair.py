@@ -71,19 +71,6 @@ class Pair:
         return cls(utterance, nothing, 1, nothing, 1, reason)
 
 
-def score_pair(
-    pair: Pair, metrics: Sequence[str], protocol: Protocol, cache: Cache | None = None, device: str = "cpu"
-) -> list[Score]:
-    """Score `pair` by each of `metrics`, in their order; what `cache` knows is not computed again.
-
-    Raises:
-        UnknownName: one of `metrics` is not registered (a misspelt request is not a failed row).
-    """
-    scorer = PairScorer(pair, protocol, cache, device)
-    known = scorer.cached(metrics)
-    return [known.get(name) or scorer.score(name) for name in metrics]
-
-
 class PairScorer:
     """Scores one pair, sharing between metrics what they have in common.
 

@@ -130,58 +130,6 @@ class CodeUsage:
         self.frames += codes.shape[1]
         self._gather(frame_ids(symbols, self.codebook_sizes, self._words), np.ones(codes.shape[1], np.int64))
 
-    def merge(self, other: CodeUsage) -> None:
-        """Add what `other` counted; the result equals having added its utterances here.
-
-        Raises:
-            ValueError: its codebook sizes differ.
-        """
-        if other.codebook_sizes != self.codebook_sizes:
-            raise ValueError(f"codebook sizes differ: {self.codebook_sizes} and {other.codebook_sizes}")
-        other._fold()
-        for mine, theirs in zip(self.counts, other.counts, strict=True):
-            mine += theirs
-        self.frames += other.frames
-        self._gather(other._frame_ids, other._frame_counts)
-
-    def to_counts(self) -> dict[str, Ints]:
-        """All that was counted, as arrays for numpy.savez: `codebook_sizes` (quantizers,), `frames` (),
-        `counts` (sum of sizes,) quantizer after quantizer, `frame_ids` (distinct, words), `frame_counts` (distinct,).
-        """
-        self._fold()
-        return {
-            "codebook_sizes": np.array(self.codebook_sizes, np.int64),
-            "frames": np.array(self.frames, np.int64),
-            "counts": np.concatenate([np.empty(0, np.int64), *self.counts]),
-            "frame_ids": self._frame_ids.copy(),
-            "frame_counts": self._frame_counts.copy(),
-        }
-
-    @classmethod
-    def from_counts(cls, counts: Mapping[str, Ints]) -> CodeUsage:
-        """The inverse of `to_counts`.
-
-        Raises:
-            KeyError: an array is missing.
-            ValueError: the arrays contradict each other (a damaged file).
-        """
-        usage = cls(counts["codebook_sizes"].tolist())
-        usage.frames = int(counts["frames"])
-        flat, ids, frame_counts = counts["counts"], counts["frame_ids"], counts["frame_counts"]
-        ends = np.cumsum([0, *(count.size for count in usage.counts)])
-        shapes = (flat.shape, ids.shape, frame_counts.shape)
-        if shapes != ((int(ends[-1]),), (len(frame_counts), len(usage._words)), (len(ids),)):
-            raise ValueError(f"code counts of sizes {usage.codebook_sizes} have shapes {shapes}")
-        usage.counts = [
-            flat[start:end].astype(np.int64) for start, end in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)
-        ]
-        totals = {int(count.sum()) for count in usage.counts}
-        totals |= {int(frame_counts.sum())} if usage.codebook_sizes else set()
-        if totals - {usage.frames} or bool((flat < 0).any()) or bool((frame_counts < 1).any()):
-            raise ValueError(f"code counts do not add up to {usage.frames} frames: {sorted(totals)}")
-        usage._gather(ids.astype(np.int64), frame_counts.astype(np.int64))
-        return usage
-
     @property
     def bits_per_frame(self) -> float:
         """Nominal bits of one frame: sum of log2 of the codebook sizes; 0 without quantizers."""
@@ -246,17 +194,6 @@ class CodeUsage:
         entropy = self.entropy
         total = None if entropy is None else _known(entropy.sum())
         return None if total is None else total * frame_rate
-
-    @property
-    def frame_entropy(self) -> float | None:
-        """Joint entropy of whole frames in bits, at most log2(frames).
-
-        With fewer frames than possible ones it measures the sample, not the codec: never read it as a bit rate.
-        """
-        if self._empty:
-            return None
-        self._fold()
-        return entropy_bits(self._frame_counts)
 
     def summary(self, frame_rate: float | None) -> dict[str, float | int | None]:
         """One row of system-level statistics under the column names of systems.parquet.

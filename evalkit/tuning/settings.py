@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from evalkit.sweeps.trials import Trial, bottleneck_label, expand
 from evalkit.tuning.space import Choice, Space, TuneError, baseline_choice, search_space
 from evalkit.tuning.split import HELD_OUT, SEARCH, TRAIN, Split, split_audio, split_test_set
 from q2d2.files import write_atomically
+from q2d2.plain_values import differences
 
 SCHEMA_VERSION = 1
 DESCRIPTION, EXPERIMENT, AUDIO = "tune.json", "experiment.yaml", "audio"
@@ -240,23 +241,11 @@ def _point(choice: Choice, learning_rate: float | None) -> dict[str, Any]:
 
 def _refuse_another(path: Path, wanted: Mapping[str, Any]) -> None:
     stored = read_described(path, lambda problem: TuneError(f"{problem}; choose another --out"))
-    there, here = dict(_flat(stored)), dict(_flat(json.loads(json.dumps(wanted))))
-    for key in dict.fromkeys([*here, *there]):
-        if there.get(key) != here.get(key):
-            name = key.removeprefix("settings.")
-            if name.startswith("audio."):
-                difference = f"other audio in part {name.removeprefix('audio.')}"
-            else:
-                difference = f"{name} {json.dumps(there.get(key))}, not {json.dumps(here.get(key))}"
-            raise TuneError(
-                f"{path.parent} holds a search with {difference}. Choose another --out, or give the same settings to "
-                "go on with it."
-            )
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+    if found := differences(stored, wanted):
+        first = found[0].removeprefix("settings.")
+        if first.startswith("audio."):
+            first = f"other audio in part {first.split()[0].removeprefix('audio.')}"
+        raise TuneError(
+            f"{path.parent} holds a search with {first}. Choose another --out, or give the same settings to go on "
+            "with it."
+        )

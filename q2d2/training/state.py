@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import io
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 
 from q2d2.errors import UserError
 from q2d2.files import whole
+from q2d2.plain_values import differences
 from q2d2.tensors import listed, tensor_faults, value_faults
 from q2d2.torch_files import TorchFileError, read_torch
 
@@ -79,25 +79,10 @@ def _load_part(path: Path, name: str, part: Any, state: Mapping[str, Any]) -> No
     part.load_state_dict(copy.deepcopy(state))  # an optimizer takes the tensors themselves, which are mapped from disk
 
 
-def check_same(folder: Path, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
+def check_same(folder: Path, held: dict[str, Any], wanted: dict[str, Any]) -> None:
     """Raise TrainingError naming every difference between what a folder's run was made with and what is wanted now."""
-    there, now = _flat(stored), _flat(wanted)
-    different = [
-        f"{key}: {there.get(key)!r} there, {now.get(key)!r} wanted"
-        for key in {**now, **there}
-        if there.get(key) != now.get(key) and key not in WITHOUT_EFFECT
-    ]
-    if different:
+    if found := differences(held, wanted, WITHOUT_EFFECT):
         raise TrainingError(
-            f"{folder} holds a run with other settings ({'; '.join(different)}). "
-            "Use another output folder, or delete this one to train anew."
+            f"{folder} holds a run with {'; '.join(found)}. Use another output folder, or delete this one to train "
+            "anew."
         )
-
-
-def _flat(settings: dict[str, Any]) -> dict[str, Any]:
-    """{"train": {"steps": 5}} -> {"train.steps": 5}, with values as they come back from JSON."""
-    plain: dict[str, Any] = json.loads(json.dumps(settings))
-    flat: dict[str, Any] = {}
-    for part, value in plain.items():
-        flat |= {f"{part}.{key}": each for key, each in value.items()} if isinstance(value, dict) else {part: value}
-    return flat
