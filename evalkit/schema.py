@@ -14,7 +14,6 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from evalkit.text import printable as harmless
 from q2d2.errors import UserError, did_you_mean, printable, shown
 from q2d2.plain_values import MAX_JSON_BYTES, NotPlain, parse_yaml, read_json, read_yaml, require_plain
 
@@ -112,7 +111,7 @@ def _clause(error: Any, model: type[BaseModel]) -> str:
     if error["type"] == WRONG_KIND:
         key = printable(".".join([*(str(part) for part in error["loc"]), error["ctx"]["key"]]))
         return f"{key}: {error['msg']}"
-    message = harmless(" ".join(error["msg"].removeprefix("Value error, ").split()))
+    message = " ".join(error["msg"].removeprefix("Value error, ").split())
     if len(message) > MAX_MESSAGE:
         message = f"{message[:MAX_MESSAGE]}..."
     if key and message.startswith((f"{key}.", f"{key}: ")):

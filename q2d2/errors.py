@@ -11,7 +11,18 @@ ECHOED = 80  # characters of what was given that a message repeats
 
 
 class UserError(Exception):
-    """A mistake in input, settings or environment: its message is one clear line, which the command line prints."""
+    """A mistake in input, settings or environment: its message is one clear line, which the command line prints.
+
+    What in it would move a terminal's cursor, and may come from a file, is written as an escape.
+    """
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        if text.isprintable():
+            return text
+        return "".join(
+            c if c.isprintable() or c in "\n\u200c\u200d" else c.encode("unicode_escape").decode() for c in text
+        )
 
 
 class NotFinite(UserError, ValueError):

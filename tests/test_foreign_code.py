@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from evalkit.run.saved_run import load_run
 from q2d2.registry import UntrustedCode, import_trusted
@@ -69,15 +70,30 @@ def test_looking_at_a_run_executes_nothing(marker: Path, monkeypatch: pytest.Mon
     forget(marker)
     assert evalkit("report", "run", "--listen", 2).status == 0
     assert "read it, then give --trust-code" in Path("run/report.html").read_text(encoding="utf-8")
-    for command in (
-        ("compare", "run", "run"), ("publish", "run", "--to", "store"), ("dashboard", "store", "--out", "site"),
-        ("sweep", "status", "run"), ("sweep", "report", "run"), ("run", "x.yaml", "--out", "run"),
+    for status, *command in (
+        (2, "compare", "run", "run"), (0, "publish", "run", "--to", "store"),
+        (0, "dashboard", "store", "--out", "site"),
+        (1, "sweep", "status", "run"), (1, "sweep", "report", "run"), (1, "run", "x.yaml", "--out", "run"),
     ):  # fmt: skip
-        evalkit(*command)
-    load_run(Path("run"))
+        assert evalkit(*command).status == status, command
+    assert list(load_run(Path("run")).systems["system"])[-1] == "x"
     assert not marker.exists()
     assert evalkit("report", "run", "--listen", 2, "--trust-code").status == 0
     assert marker.exists()
+
+
+def test_a_sweep_executes_nothing(marker: Path) -> None:
+    write_experiment(marker.parent / "x.yaml", data=DATA, systems=SYSTEMS, metrics=["stoi"], examples=0)
+    points = [{"grid": {"codec.name": ["stranger.evil:Halved"]}}]
+    Path("sweep.yaml").write_text(yaml.safe_dump({"name": "s", "experiment": "x.yaml", "points": points}))
+    assert evalkit("sweep", "run", "sweep.yaml", "--plan").status == 0
+    done = evalkit("sweep", "run", "sweep.yaml", "--out", "out", "--workers", 1)
+    assert done.status == 1
+    assert "read it, then give --trust-code" in done.out + done.err
+    assert "1 failed" in evalkit("sweep", "status", "out").out
+    assert evalkit("sweep", "report", "out").status == 1
+    assert "no trial of this sweep has scores" in evalkit("report", "out").complaint
+    assert not marker.exists()
 
 
 def test_a_module_of_the_working_directory_is_not_ours(marker: Path) -> None:

@@ -121,6 +121,15 @@ class TestFinished:
         lengths = {soundfile.info(path).frames for path in folder.iterdir()}
         assert len(lengths) == 1
 
+    def test_a_damaged_example_is_made_again(self, finished: Run, tmp_path: Path) -> None:
+        copied = copied_run(finished, tmp_path)
+        paths = list((copied.folder / "audio").rglob("*.flac"))
+        whole = [path.read_bytes() for path in paths]
+        for path, content in zip(paths, whole, strict=True):
+            path.write_bytes(content[: len(content) // 2])  # its comment says still what it was
+        assert evalkit("run", copied.experiment, "--out", copied.folder, "--workers", 1).status == 0
+        assert [path.read_bytes() for path in paths] == whole
+
 
 def speech(path: Path, rate: int = 16_000, channels: int = 1) -> np.ndarray:
     """Speech-like audio: bursts of harmonics, 1.5 s."""

@@ -115,7 +115,8 @@ def _checked(path: Path) -> bytes | Unheard:
         coded = path.read_bytes()
         decode_flac(coded)
     except (soundfile.LibsndfileError, OSError) as error:
-        return Unheard(f"{path.name}, which the run kept, cannot be read: {told(error)}")
+        reason = error.error_string if isinstance(error, soundfile.LibsndfileError) else told(error)
+        return Unheard(f"{path.name}, which the run kept, cannot be read: {reason.rstrip('.')}")
     return coded
 
 

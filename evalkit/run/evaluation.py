@@ -10,7 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import soundfile
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -18,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from evalkit.datasets import Utterance
 from evalkit.machine import describe_environment
 from evalkit.metrics import Metric, Unavailable, load_metric, version_on
-from evalkit.run.store import RunStore, UtteranceRecord, example_path
+from evalkit.run.store import RunStore, UtteranceRecord, example_path, read_example
 from evalkit.run.systems import System, UnavailableSystem
 from evalkit.scoring.pair import Pair, Score
 from evalkit.scoring.protocol import Protocol
@@ -208,11 +207,13 @@ def _reconstruct(system: System, utterance: Utterance) -> tuple[Pair, Any, int |
 def _keep_examples(evaluation: Evaluation, system: System, keys: Mapping[str, str]) -> None:
     """Write the reconstructions of the first utterances, for listening and for the spectrograms.
 
-    Each file holds its record's key as its comment: one of other weights, or of another file, is written anew.
+    Each file holds its record's key as its comment: one of other weights or of another file, and one that is damaged,
+    is written anew.
     """
     for utterance in evaluation.utterances[: evaluation.examples]:
         path = example_path(evaluation.folder, utterance.id, system.name)
-        if _comment(path) == keys[utterance.id]:
+        kept = read_example(path)
+        if kept is not None and kept[2] == keys[utterance.id]:
             continue
         path.unlink(missing_ok=True)
         try:
@@ -223,14 +224,6 @@ def _keep_examples(evaluation: Evaluation, system: System, keys: Mapping[str, st
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole(path) as part:
             part.write_bytes(coded)
-
-
-def _comment(path: Path) -> str:
-    try:
-        with soundfile.SoundFile(path) as file:
-            return str(file.comment)
-    except (soundfile.LibsndfileError, OSError):
-        return ""
 
 
 def file_digest(path: Path) -> str:

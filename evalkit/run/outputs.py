@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import soundfile
 
 from evalkit.datasets import Utterance
 from evalkit.papers import Paper, read_paper
 from evalkit.plots.drawing import DrawnPlots, draw_plots
 from evalkit.run.evaluation import Evaluation
-from evalkit.run.store import SIGNAL_COLUMNS, UTTERANCE_COLUMNS, RunStore, UtteranceRecord, example_path
+from evalkit.run.store import SIGNAL_COLUMNS, UTTERANCE_COLUMNS, RunStore, UtteranceRecord, example_path, read_example
 from evalkit.run.systems import CodecSystem, System
 from evalkit.scoring.protocol import GROUND_TRUTH
 from evalkit.stats.code_usage import CodeUsage
@@ -252,4 +251,4 @@ def _signals(folder: Path, example: Utterance | None, scored: Sequence[ScoredSys
         return {}
     shown = [system.name for system in scored if system.row["kind"] != "anchor" or system.name == GROUND_TRUTH]
     paths = {name: example_path(folder, example.id, name) for name in shown}
-    return {name: soundfile.read(path, dtype="float32") for name, path in paths.items() if path.is_file()}
+    return {name: found[:2] for name, path in paths.items() if (found := read_example(path)) is not None}

@@ -130,6 +130,8 @@ def _load_sweep(folder: Path) -> SavedRun:
     description = _read_description(folder / SWEEP)
     trials, rows = _read_frame(folder / "trials.parquet"), _read_frame(folder / "utterances.parquet")
     trials = trials[trials["id"].isin(rows["trial"])]
+    if trials.empty:
+        raise RunError(f"{folder}: no trial of this sweep has scores; why, says evalkit sweep status {folder}")
     names = trials["label"] + " seed " + trials["seed"].astype(str)
     twice = names.duplicated(keep=False)
     names = names.where(~twice, names + " " + trials["id"])  # labels leave out what does not vary

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import soundfile
 from numpy.typing import NDArray
 
 from evalkit.run.frames import write_parquet
@@ -46,6 +47,15 @@ SIGNAL_COLUMNS = ("system", "dataset", "utterance", "speaker", "seconds", "refer
 def example_path(folder: Path, utterance: str, system: str) -> Path:
     """Where the audio of an example utterance is kept."""
     return folder / "audio" / utterance.replace("/", "_") / f"{system}.flac"
+
+
+def read_example(path: Path) -> tuple[NDArray[np.float32], int, str] | None:
+    """The audio (samples,) of a kept example, its rate in Hz and its comment; None if it is not there whole."""
+    try:
+        with soundfile.SoundFile(path) as file:
+            return file.read(dtype="float32"), file.samplerate, str(file.comment)
+    except (soundfile.LibsndfileError, OSError):
+        return None
 
 
 class StoreError(UserError, RuntimeError):

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import soundfile
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -25,7 +24,7 @@ from evalkit.plots.spectrograms import Signal, plot_spectrograms
 from evalkit.plots.usage import plot_usage_curves, plot_usage_map, tilings_of
 from evalkit.run.evaluation import digest
 from evalkit.run.outputs import ScoredSystem
-from evalkit.run.store import example_path
+from evalkit.run.store import example_path, read_example
 from evalkit.scoring.protocol import GROUND_TRUTH
 from evalkit.stats.code_usage import CodeUsage
 from q2d2.trackers import Trackers, Tracking
@@ -119,10 +118,9 @@ def _examples(run: Path, system: ScoredSystem) -> dict[str, Signal]:
 
 
 def _read(path: Path) -> Signal | None:
-    if not path.is_file():  # its scores are failed rows that say why
-        return None
-    audio, rate = soundfile.read(path, dtype="float32")
-    return audio, rate
+    """A kept example; None where its scores are failed rows that say why, or the file is damaged."""
+    found = read_example(path)
+    return None if found is None else found[:2]
 
 
 def _usage_figure(system: ScoredSystem) -> Figure:
