@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from q2d2.errors import did_you_mean, shown
+from q2d2.grids import GRIDS, Grid
 from q2d2.registry import UnknownName
 
 # Indices are formed in float32 before they become integers, and steps of 1/4 must stay exact there.
@@ -38,6 +39,7 @@ class Tiling(nn.Module, ABC):
 
     Attributes:
         levels: (lx, ly), columns and rows.
+        grid: the points as arrays.
         points: (num_points, 2) float32 buffer, row i = (x, y) of code i; moves with the module, and is no part of the
             state dict, as name and levels determine it.
 
@@ -55,6 +57,7 @@ class Tiling(nn.Module, ABC):
     def __init__(self, lx: int, ly: int) -> None:
         super().__init__()
         self.levels = check_levels(lx, ly)
+        self.grid = self._make_grid()
         self.register_buffer("points", self._place(None), persistent=False)
 
     @property
@@ -108,27 +111,21 @@ class Tiling(nn.Module, ABC):
         nearest_x, nearest_y, index = self._snap(pairs[:, 0].contiguous(), pairs[:, 1].contiguous())
         # int32 in between: CPUs convert float32 to int64 one number at a time.
         indices.copy_(index.nan_to_num_().to(torch.int32))
-        for axis, (snapped, pitch) in enumerate(zip((nearest_x, nearest_y), self._pitch(), strict=True)):
+        for axis, (snapped, pitch) in enumerate(zip((nearest_x, nearest_y), self.grid.pitch, strict=True)):
             # Rounded as in `_place`, and to the dtype the buffer has now: equal to its rows to the bit.
             scaled = snapped if pitch == 1 else snapped.to(torch.float32).mul_(pitch)
             points[:, axis].copy_(scaled.to(self.points.dtype))
 
-    @abstractmethod
-    def _lattice(self) -> Tensor:
-        """All points (num_points, 2) in the order of their codes, in units of the pitch; multiples of 1/4."""
+    def _make_grid(self) -> Grid:
+        """The points."""
+        return GRIDS[self.name](*self.levels)
 
     @abstractmethod
     def _snap(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Nearest x and y in units of the pitch, and code as floating point, as new tensors; all (n,)."""
 
-    def _pitch(self) -> tuple[float, float]:
-        """Distance of two columns and of two rows."""
-        return 1.0, 1.0
-
     def _place(self, device: torch.device | None) -> Tensor:
-        lattice = self._lattice()
-        lattice = lattice.to(lattice.device if device is None else device)
-        return lattice * torch.tensor(self._pitch(), dtype=torch.float32, device=device)
+        return torch.tensor(self.grid.points, device=device)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         was_meta = self.points.is_meta
@@ -142,9 +139,6 @@ class Rectangular(Tiling):
     """lx * ly points one apart: two scalar quantizers side by side, as in FSQ."""
 
     name = "rectangular"
-
-    def _lattice(self) -> Tensor:
-        return torch.cartesian_prod(*map(_centred, self.levels))
 
     def _snap(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         (lx, ly), (half_x, half_y) = self.levels, self.half_span
@@ -160,10 +154,6 @@ class Rhombic(Tiling):
     """
 
     name = "rhombic"
-
-    def _lattice(self) -> Tensor:
-        lx, ly = self.levels
-        return torch.cat([torch.cartesian_prod(_centred(lx - less), _centred(ly - less)) for less in (0, 1)])
 
     def _snap(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         (lx, ly), (half_x, half_y) = self.levels, self.half_span
@@ -191,29 +181,20 @@ class Hexagonal(Tiling):
 
     def __init__(self, lx: int, ly: int) -> None:
         super().__init__(lx, ly)
-        shifts = self._shifts()
-        self._grids: list[tuple[float, int, float, int]] = []  # shift; number, centre and step of its rows
+        shifts = self.grid.shifts
+        self.grids: list[tuple[float, int, float, int]] = []  # shift; number, centre and step of its rows
         for shift in dict.fromkeys(shifts):
             rows = [row for row, own in enumerate(shifts) if own == shift]
             step = rows[1] - rows[0] if len(rows) > 1 else 1
-            self._grids.append((shift, len(rows), (rows[0] + rows[-1] + 1 - len(shifts)) / 2, step))
-
-    def _shifts(self) -> list[float]:
-        """Shift of each row in columns, with period 2 or 4 along the rows."""
-        return [0.25 if row % 2 == 0 else -0.25 for row in range(self.levels[1])]
-
-    def _lattice(self) -> Tensor:
-        lx, ly = self.levels
-        columns = _centred(lx) + torch.tensor(self._shifts())[:, None]
-        return torch.stack([columns, _centred(ly)[:, None].expand(ly, lx)], dim=-1).flatten(0, 1)
+            self.grids.append((shift, len(rows), (rows[0] + rows[-1] + 1 - len(shifts)) / 2, step))
 
     def _snap(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        lx, (half_x, half_y), (pitch_x, pitch_y) = self.levels[0], self.half_span, self._pitch()
+        lx, (half_x, half_y), (pitch_x, pitch_y) = self.levels[0], self.half_span, self.grid.pitch
         # An eighth, so that products with differences of up to 4 rows stay finite for every finite input.
         eighth_x, eighth_y = x * (0.125 / pitch_x), y * (0.125 / pitch_y)
         if pitch_x != 1:
             x, y = x / pitch_x, y / pitch_y
-        (first_shift, count, centre, step), *others = self._grids
+        (first_shift, count, centre, step), *others = self.grids
         nearest_x, nearest_y = _snap_axis(x, lx, first_shift), _snap_axis(y, count, centre, step)
         shift = torch.full_like(x, first_shift)
         for other_shift, count, centre, step in others:
@@ -241,16 +222,6 @@ class HexagonalRegular(Hexagonal):
     """
 
     name = "hexagonal-regular"
-
-    def _shifts(self) -> list[float]:
-        ly = self.levels[1]
-        if ly % 2 == 0:
-            return super()._shifts()
-        return [(0.0, 0.5, 0.0, -0.5)[(row - ly // 2) % 4] for row in range(ly)]
-
-    def _pitch(self) -> tuple[float, float]:
-        column = self.half_span[0] / (self.half_span[0] + max(self._shifts()))
-        return column, column * math.sqrt(3) / 2
 
 
 TILINGS: dict[str, type[Tiling]] = {each.name: each for each in (Rectangular, Rhombic, Hexagonal, HexagonalRegular)}
@@ -282,10 +253,6 @@ def check_levels(lx: int, ly: int) -> tuple[int, int]:
     if lx * ly > MAX_GRID:
         raise ValueError(f"levels {shown(lx)} x {shown(ly)} exceed {MAX_GRID} grid points")
     return int(lx), int(ly)
-
-
-def _centred(count: int) -> Tensor:
-    return torch.arange(count, dtype=torch.float32) - (count - 1) / 2
 
 
 def _round_to_grid(values: Tensor, count: int) -> Tensor:

@@ -13,10 +13,10 @@ import pytest
 from matplotlib.colors import to_rgba
 from rich.console import Console
 
+from evalkit.figures.looks import NothingToDraw, pages
 from evalkit.metrics import METRICS
 from evalkit.plots.differences import plot_differences
 from evalkit.plots.drawing import draw_plots
-from evalkit.plots.figures import NothingToDraw, pages
 from evalkit.tables import compare_with_baseline, render_console, render_differences, summarize, write_tables
 from q2d2.registry import UnknownName
 from tests.synthetic_run import SCALES, assert_legible, make_all_metrics, make_folders, make_systems

@@ -263,7 +263,7 @@ class TestPlan:
         planned(path, "metrics=[stoi]", "data.test.limit=3", folder=folder)
         for override, words in (
             ("train.steps=9", "train.steps 12, not 9"),
-            ("systems.vq.bottleneck.codebook_size=9", "bottleneck.vq .*16.*, not .*9"),
+            ("systems.vq.bottleneck.codebook_size=9", "bottleneck.vq.codebook_size 16, not 9"),
             ("backbone.changes.num_filters=4", "backbone.changes"),
             ("data.train.0.limit=3", "trained on other files"),
         ):

@@ -11,17 +11,19 @@ import pytest
 from matplotlib.image import imread
 from matplotlib.text import Text
 
+from evalkit.figures.looks import NothingToDraw, looks, pages
+from evalkit.figures.spectrograms import RANGE_DB, spectrogram_db
+from evalkit.figures.usage import code_usage
 from evalkit.plots import lettering
 from evalkit.plots.curves import plot_training_curves
 from evalkit.plots.differences import plot_differences
 from evalkit.plots.distributions import plot_distributions
 from evalkit.plots.drawing import draw_plots
-from evalkit.plots.figures import NothingToDraw, looks, pages, save
+from evalkit.plots.figures import save
 from evalkit.plots.rates import plot_quality_against_rate
-from evalkit.plots.spectrograms import RANGE_DB, plot_spectrograms, spectrogram_db
+from evalkit.plots.spectrograms import plot_spectrograms
 from evalkit.plots.usage import plot_usage_curves, plot_usage_map
 from evalkit.tables import compare_with_baseline, summarize
-from q2d2.tilings import build_tiling
 from tests.synthetic_run import (
     CODECS,
     NUM_UTTERANCES,
@@ -80,7 +82,6 @@ def test_several_datasets_get_their_own_plots(systems: pd.DataFrame, codes: pd.D
     names = [path.stem for path in drawn.files]
     assert {"quality-vs-bitrate-libri_clean", "distributions-libri_other"} <= set(names)
     assert drawn.skipped["spectrograms"] == "no audio to show"
-    assert drawn.skipped["usage-rhombic"] == "rhombic: no codes were counted"
     assert drawn.skipped["usage-curves"] == "no codes of a system without tilings"
 
 
@@ -269,13 +270,14 @@ def test_long_names_stay_legible(
     names = {"rhombic": LONG, "unquantized": f"{LONG}-null", "vq": f"{LONG}-vq", "rvq": f"{LONG}-rvq"}
     renamed = [frame.assign(system=frame["system"].replace(names)) for frame in (utterances, systems, codes)]
     scores, rows, usage = renamed
+    used = code_usage(usage, rows)
     training = {names.get(name, name): log for name, log in make_training().items()}
     for figure in (
         plot_quality_against_rate(summarize(scores, rows)),
         plot_distributions(scores, rows),
         plot_differences(compare_with_baseline(scores, rows, "fsq"), rows),
-        plot_usage_map(usage, LONG, [build_tiling("rhombic", 7, 7)] * 3),
-        plot_usage_curves(usage, rows),
+        *map(plot_usage_map, [each for each in used if each.system == LONG]),
+        plot_usage_curves([each for each in used if not each.has_grids]),
         plot_training_curves(training, rows),
         plot_spectrograms(make_signals(list(rows["system"])), "an utterance"),
     ):

@@ -11,12 +11,13 @@ import pytest
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_rgb
 
-from evalkit.plots.cells import bounding_box, clipped_cells
-from evalkit.plots.curves import running_mean
-from evalkit.plots.figures import CODEC_COLORS, HATCHES, LINES, MARKERS, NothingToDraw, looks, spread
+from evalkit.figures.cells import bounding_box, clipped_cells
+from evalkit.figures.curves import running_mean
+from evalkit.figures.looks import CODEC_COLORS, HATCHES, LINES, MARKERS, NothingToDraw, looks, spread
+from evalkit.figures.rates import cover_levels
+from evalkit.figures.usage import code_usage, grids_of
 from evalkit.plots.lattices import plot_tilings
-from evalkit.plots.rates import levels
-from evalkit.plots.usage import plot_usage_curves, plot_usage_map, tilings_of
+from evalkit.plots.usage import plot_usage_curves, plot_usage_map
 from q2d2.tilings import TILINGS, build_tiling
 from tests.synthetic_run import (
     CODECS,
@@ -42,12 +43,18 @@ def lightness(color: str) -> float:
     return 116 * float(np.dot(linear, [0.2126, 0.7152, 0.0722])) ** (1 / 3) - 16
 
 
+def q2d2_system(name: str, tiling: str, levels: list[int]) -> pd.DataFrame:
+    spec = json.dumps({"name": "q2d2", "tiling": tiling, "levels": levels})
+    return pd.DataFrame({"system": [name], "bottleneck": [spec]})
+
+
 def test_usage_map_puts_each_count_on_its_own_point(systems: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
     tiling = build_tiling("rhombic", 5, 5)
     count = np.zeros(tiling.num_points, dtype=int)
     count[[3, 17, 30]] = [10, 40, 50]
     codes = pd.DataFrame({"system": "r", "quantizer": 0, "code": np.arange(tiling.num_points), "count": count})
-    figure = plot_usage_map(codes.sample(frac=1, random_state=0), "r", [tiling])
+    (usage,) = code_usage(codes.sample(frac=1, random_state=0), q2d2_system("r", "rhombic", [5, 5]))
+    figure = plot_usage_map(usage)
     texts = assert_legible(figure, monkeypatch)
     assert any("3 of 41 used" in text for text in texts)
     assert "never used" in texts
@@ -59,15 +66,16 @@ def test_usage_map_puts_each_count_on_its_own_point(systems: pd.DataFrame, monke
     assert unused.get_hatch()
 
 
-def test_usage_map_refuses_codes_of_another_tiling(codes: pd.DataFrame) -> None:
-    with pytest.raises(NothingToDraw, match="tilings of"):
-        plot_usage_map(codes, "rhombic", [build_tiling("rhombic", 5, 5)] * 3)
+def test_codes_of_another_tiling_are_on_no_map(codes: pd.DataFrame) -> None:
+    (usage,) = code_usage(codes, q2d2_system("rhombic", "rhombic", [5, 5] * 3))
+    with pytest.raises(NothingToDraw, match="on no tilings"):
+        plot_usage_map(usage)
 
 
 def test_usage_figures_are_legible(codes: pd.DataFrame, systems: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = json.dumps({"name": "q2d2", "tiling": "hexagonal", "levels": [9, 9, 9, 9, 9, 9]})
-    assert_legible(plot_usage_map(codes, "hexagonal", tilings_of(spec)), monkeypatch)
-    curves = plot_usage_curves(codes, systems)
+    (mapped,) = code_usage(codes, q2d2_system("hexagonal", "hexagonal", [9] * 6))
+    assert_legible(plot_usage_map(mapped), monkeypatch)
+    curves = plot_usage_curves([usage for usage in code_usage(codes, systems) if not usage.has_grids])
     assert_legible(curves, monkeypatch)
     assert [axes.get_title().split(":")[0] for axes in curves.axes] == ["fsq", "vq", "rvq"]
     shares = curves.axes[1].lines[0].get_ydata()
@@ -76,14 +84,13 @@ def test_usage_figures_are_legible(codes: pd.DataFrame, systems: pd.DataFrame, m
     assert shares[0] == pytest.approx(counts.max() / counts.sum())
 
 
-def test_specs_name_the_tilings_of_each_pair() -> None:
+def test_specs_name_the_grids_of_each_pair() -> None:
     spec = json.dumps({"name": "q2d2", "tiling": "rectangular", "levels": [9, 7, 5, 5]})
-    assert [(tiling.name, tiling.num_points) for tiling in tilings_of(spec)] == [
-        ("rectangular", 63),
-        ("rectangular", 25),
-    ]
+    assert [(grid.levels, len(grid.points)) for grid in grids_of(spec)] == [((9, 7), 63), ((5, 5), 25)]
+    (grid, *_) = grids_of(json.dumps({"name": "q2d2"}))  # options left out
+    assert (grid.levels, len(grid.points)) == ((9, 9), 145)
     for other in (json.dumps({"name": "fsq", "levels": [5]}), None, math.nan):
-        assert tilings_of(other) == []
+        assert grids_of(other) == []
 
 
 @pytest.mark.parametrize("name", TILINGS)
@@ -149,7 +156,7 @@ def test_families_differ_in_colour_and_twenty_series_in_their_look() -> None:
 
 def test_points_that_cover_one_another_are_at_different_levels() -> None:
     places = np.array([(0.0, 0.0), (0.0, 0.0), (1.0, 1.0), (50.0, 0.0), (0.0, 50.0)])
-    assert levels(places, 5.0) == [0, 1, 2, 0, 0]
+    assert cover_levels(places, 5.0) == [0, 1, 2, 0, 0]
 
 
 def test_spread_separates_labels_and_keeps_their_order() -> None:
@@ -166,6 +173,6 @@ def test_spread_separates_labels_and_keeps_their_order() -> None:
 def test_a_collapsed_codebook_is_a_point() -> None:
     codes = pd.DataFrame({"system": "vq", "quantizer": 0, "code": range(4), "count": [9, 0, 0, 0]})
     systems = pd.DataFrame({"system": ["vq"], "kind": ["codec"], "bottleneck": [None]})
-    (axes,) = plot_usage_curves(codes, systems).axes
+    (axes,) = plot_usage_curves(code_usage(codes, systems)).axes
     assert axes.lines[0].get_marker() == "o"
     assert axes.lines[0].get_xydata().tolist() == [[1, 1]]

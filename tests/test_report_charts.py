@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from evalkit.figures.axis import Axis
 from evalkit.report.charts import system_looks
 from evalkit.report.comparison import comparison_table
 from evalkit.report.curves import MAX_POINTS, training_chart
@@ -40,21 +41,20 @@ class TestSvg:
 
     @pytest.mark.parametrize(("low", "high"), [(0, 1), (1.43, 1.72), (-0.05, 0.17), (2.37e3, 2.5e3), (-7, -6.9)])
     def test_ticks_are_round_and_inside(self, low, high):
-        scale = Scale(low, high, 0, 100)
-        ticks = scale.ticks()
+        ticks = Axis(low, high).ticks()
         assert 2 <= len(ticks) <= 8
         assert all(low - 1e-9 <= tick <= high + 1e-9 for tick in ticks)
         assert len({tick_label(tick) for tick in ticks}) == len(ticks)
 
     @pytest.mark.parametrize(("low", "high"), [(0.9, 30), (1, 2), (0.1, 1e5), (1.1, 1.2)])
     def test_logarithmic_ticks(self, low, high):
-        scale = Scale(low, high, 0, 100, logarithmic=True)
-        ticks = scale.ticks()
+        scale = Scale(Axis(low, high, logarithmic=True), 0, 100)
+        ticks = scale.axis.ticks()
         assert 1 <= len(ticks) <= 8
         assert all(0 <= scale(tick) <= 100 for tick in ticks)
 
     def test_a_scale_can_run_upwards(self):
-        scale = Scale(0, 10, 300, 0)
+        scale = Scale(Axis(0, 10), 300, 0)
         assert scale(0) == 300
         assert scale(10) == 0
 

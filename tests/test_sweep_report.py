@@ -12,7 +12,7 @@ import pytest
 from matplotlib.image import imread
 from rich.console import Console
 
-from evalkit.plots.figures import NothingToDraw
+from evalkit.figures.looks import NothingToDraw
 from evalkit.sweeps import SweepError
 from evalkit.sweeps.budget import describe_budget
 from evalkit.sweeps.comparison import compare_series, summarize_configurations

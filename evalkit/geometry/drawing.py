@@ -11,11 +11,13 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from evalkit.figures.axis import Axis
+from evalkit.figures.looks import LineStyle, looks
 from evalkit.geometry.partition import SQUARE, partition
 from evalkit.geometry.second_moment import OPTIMUM_2D, SPHERE_BOUND
 from evalkit.geometry.survey import Survey
 from evalkit.plots.cells import draw_cells
-from evalkit.plots.figures import LineStyle, legend_columns, log_axis, looks, save, styled, wrap
+from evalkit.plots.figures import legend_columns, save, set_axis, styled, wrap
 from evalkit.plots.lettering import add_legend
 from q2d2.tilings import build_tiling
 
@@ -75,7 +77,7 @@ def plot_codes(measured: Survey, tiling: str, level: int) -> Figure:
         axes.tick_params(length=0)
     bar = figure.colorbar(ScalarMappable(scale, "viridis_r"), ax=panels, shrink=0.8, pad=0.03, extend="min")
     bar.set_label("probability relative to uniform use")
-    log_axis(bar.ax, "y", LEAST_USE, highest)
+    set_axis(bar.ax, "y", Axis(LEAST_USE, highest, logarithmic=True))
     return figure
 
 

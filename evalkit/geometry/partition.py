@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.plots.cells import Box, bounding_box, clipped_cells
+from evalkit.figures.cells import Box, bounding_box, clipped_cells
 from q2d2.tilings import Tiling
 
 Floats = NDArray[np.float64]

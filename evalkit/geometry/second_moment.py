@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import torch
 
+from evalkit.figures.cells import bounding_box, clipped_cells
 from evalkit.geometry.partition import moments
-from evalkit.plots.cells import bounding_box, clipped_cells
 from q2d2.lattices import LATTICES, Lattice
 from q2d2.tilings import build_tiling
 

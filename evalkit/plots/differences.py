@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,11 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from evalkit.plots.figures import Look, NothingToDraw, looks, present, styled
+from evalkit.figures.differences import DifferencePanel, compared_metrics, competing, difference_panel
+from evalkit.figures.looks import Look, NothingToDraw, looks, present
+from evalkit.plots.figures import set_axis, styled
 from evalkit.plots.forest import GREY, forest_panels, found, not_found
-from evalkit.tables import MetricFormat, metric_format, metric_keys
-
-REACH = 1.0  # an anchor at most this share of the other systems' span away still widens the panel
 
 
 @styled
@@ -33,65 +33,34 @@ def plot_differences(
     Raises:
         NothingToDraw: no utterance was scored of both a system and the baseline.
     """
-    rows = differences.assign(key=metric_keys(differences))
     metrics = compared_metrics(differences) if metrics is None else metrics
     if not metrics:
         raise NothingToDraw("no utterance was scored of both a system and the baseline")
-    names = present(rows.loc[rows["n"] > 0, "system"].tolist(), systems)
+    names = present(differences.loc[differences["n"] > 0, "system"].tolist(), systems)
     beyond = Line2D([], [], color=GREY, marker=">", linestyle="", label="beyond the panel")
-    figure, panels = forest_panels(title, metrics, names, [found(), not_found("no difference found"), beyond], 2, 4.4)
+    figure, axes_of = forest_panels(title, metrics, names, [found(), not_found("no difference found"), beyond], 2, 4.4)
     system_looks = looks(systems)
-    near = systems.loc[_competes(systems), "system"].tolist()
-    for axes, metric in zip(panels, metrics, strict=True):
-        shown = rows[(rows["key"] == metric) & (rows["n"] > 0)]
-        _set_limits(axes, shown, near)
-        for record in shown.to_dict("records"):
-            name = record["system"]
-            ends = (record["difference"], record["low"], record["high"])
-            style = metric_format(metric)
-            _draw_row(axes, ends, names.index(name), bool(record["verdict"]), system_looks[name], style)
+    near = competing(systems)
+    for axes, metric in zip(axes_of, metrics, strict=True):
+        panel = difference_panel(differences, metric, near)
+        set_axis(axes, "x", panel.axis)
+        for row in panel.rows:
+            _draw_row(axes, row, names.index(row["system"]), system_looks[row["system"]], panel)
     return figure
 
 
-def compared_metrics(differences: pd.DataFrame) -> list[str]:
-    """The keys of the metrics with at least one comparison, in order."""
-    return list(dict.fromkeys(metric_keys(differences)[differences["n"] > 0]))
-
-
-def _competes(systems: pd.DataFrame) -> pd.Series:
-    """Codecs with codes, and folders: what the panel is scaled for."""
-    return (systems["kind"] == "folder") | ((systems["kind"] == "codec") & (systems["bitrate"].fillna(0) > 0))
-
-
-def _set_limits(axes: Axes, shown: pd.DataFrame, near: list[str]) -> None:
-    """Zero and the intervals of the systems in `near`, and what lies close to them."""
-    main = shown[shown["system"].isin(near)]
-    main = main if len(main) else shown
-    ends = np.nan_to_num(np.concatenate([main[name].to_numpy(float) for name in ("difference", "low", "high")]))
-    low, high = min(0.0, float(ends.min())), max(0.0, float(ends.max()))
-    reach = REACH * (high - low)
-    others = shown[(shown["difference"] >= low - reach) & (shown["difference"] <= high + reach)]
-    low = min(low, float(others["low"].fillna(0).min())) if len(others) else low
-    high = max(high, float(others["high"].fillna(0).max())) if len(others) else high
-    margin = 0.08 * (high - low) or 1e-3
-    axes.set_xlim(low - margin, high + margin)
-
-
-def _draw_row(
-    axes: Axes, ends: tuple[float, float, float], height: int, found: bool, look: Look, style: MetricFormat
-) -> None:
-    difference, low, high = ends
-    left, right = axes.get_xlim()
-    face = look.color if found else "white"
-    if not left <= difference <= right:
-        above = difference > right
+def _draw_row(axes: Axes, row: Mapping[Any, Any], height: int, look: Look, panel: DifferencePanel) -> None:
+    difference, low, high = row["difference"], row["low"], row["high"]
+    face = look.color if row["verdict"] else "white"
+    if not panel.axis.holds(difference):
+        above = difference > panel.axis.high
         edge, away = (0.985, -6) if above else (0.015, 6)
         axes.plot(
             edge, height, ">" if above else "<", color=look.color, markerfacecolor=face, markersize=6.5,
             transform=axes.get_yaxis_transform(), zorder=3,
         )  # fmt: skip
         axes.annotate(
-            f"{difference:+.{style.decimals}f}", (edge, height), xytext=(away, 0), textcoords="offset points",
+            f"{difference:+.{panel.metric.decimals}f}", (edge, height), xytext=(away, 0), textcoords="offset points",
             xycoords=axes.get_yaxis_transform(), ha="right" if above else "left", va="center", fontsize=8,
         )  # fmt: skip
         return

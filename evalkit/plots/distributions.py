@@ -9,9 +9,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from evalkit.plots.figures import Look, NothingToDraw, lighten, looks, present, styled, text_inches, wrap
+from evalkit.figures.distributions import Scores, distribution_panel, scored_metrics
+from evalkit.figures.looks import Look, NothingToDraw, looks, present
+from evalkit.plots.figures import lighten, set_axis, styled, text_inches, wrap
 from evalkit.plots.lettering import lettered
-from evalkit.tables import MetricFormat, metric_format, metric_keys
 
 MAX_VECTOR_POINTS = 400  # more points of one system and metric are embedded as an image, or the SVG grows to megabytes
 
@@ -32,7 +33,6 @@ def plot_distributions(
     Raises:
         NothingToDraw: no score is ok.
     """
-    utterances = utterances.assign(metric=metric_keys(utterances))
     metrics = scored_metrics(utterances) if metrics is None else metrics
     if not metrics:
         raise NothingToDraw("no score is ok")
@@ -47,12 +47,12 @@ def plot_distributions(
     for position, metric in enumerate(metrics):
         axes = figure.add_subplot(rows, width, position + 1, sharey=first)
         first = first or axes
-        style = metric_format(metric)
-        axes.set_title(f"{style.label} {style.arrow}".strip())
-        axes.set_xlabel(style.unit or style.label)
-        scores = utterances[utterances["metric"] == metric]
-        for height, name in enumerate(names):
-            _draw_row(axes, scores[scores["system"] == name], height, system_looks[name], style)
+        panel = distribution_panel(utterances, metric, names)
+        axes.set_title(f"{panel.metric.label} {panel.metric.arrow}".strip())
+        axes.set_xlabel(panel.metric.unit or panel.metric.label)
+        set_axis(axes, "x", panel.axis)
+        for height, row in enumerate(panel.rows):
+            _draw_row(axes, row, height, system_looks[row.system])
         axes.grid(axis="y", visible=False)
         axes.tick_params(axis="y", length=0, labelleft=position % width == 0)
     assert first is not None
@@ -65,15 +65,9 @@ def plot_distributions(
     return figure
 
 
-def scored_metrics(utterances: pd.DataFrame) -> list[str]:
-    """The metrics with at least one score, in order; what was wholly unavailable has nothing to draw."""
-    return list(dict.fromkeys(metric_keys(utterances)[utterances["status"] == "ok"]))
-
-
-def _draw_row(axes: Axes, scores: pd.DataFrame, height: int, look: Look, style: MetricFormat) -> None:
-    values = scores.loc[scores["status"] == "ok", "value"].to_numpy(dtype=np.float64)
-    values = values[np.isfinite(values)]
-    label = f"{len(values):,}/{len(scores):,}"
+def _draw_row(axes: Axes, row: Scores, height: int, look: Look) -> None:
+    values = row.values
+    label = f"{len(values):,}/{row.tried:,}"
     axes.text(1.01, height, label, transform=axes.get_yaxis_transform(), va="center", fontsize=8)
     if not len(values):
         return

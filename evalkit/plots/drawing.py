@@ -11,14 +11,20 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
+from evalkit.figures.differences import compared_metrics
+from evalkit.figures.distributions import scored_metrics
+from evalkit.figures.looks import NothingToDraw, pages
+from evalkit.figures.rates import rated_metrics
+from evalkit.figures.spectrograms import Signal
+from evalkit.figures.usage import code_usage
 from evalkit.plots.curves import plot_training_curves
-from evalkit.plots.differences import compared_metrics, plot_differences
-from evalkit.plots.distributions import plot_distributions, scored_metrics
-from evalkit.plots.figures import NothingToDraw, pages, save
+from evalkit.plots.differences import plot_differences
+from evalkit.plots.distributions import plot_distributions
+from evalkit.plots.figures import save
 from evalkit.plots.lattices import plot_tilings
-from evalkit.plots.rates import plot_quality_against_rate, rated_metrics
-from evalkit.plots.spectrograms import Signal, plot_spectrograms
-from evalkit.plots.usage import plot_usage_curves, plot_usage_map, tilings_of
+from evalkit.plots.rates import plot_quality_against_rate
+from evalkit.plots.spectrograms import plot_spectrograms
+from evalkit.plots.usage import plot_usage_curves, plot_usage_map
 from evalkit.tables import compare_with_baseline, metric_keys, summarize
 
 
@@ -117,17 +123,14 @@ def _of_codecs(
 ) -> dict[str, Callable[[], Figure]]:
     """Use of the codes, training, and the tilings themselves."""
     plots: dict[str, Callable[[], Figure]] = {}
-    levels = None
-    for name, spec in zip(systems["system"], systems["bottleneck"], strict=True):
-        tilings = tilings_of(spec)
-        if tilings:
-            levels = tilings[-1].levels
-            plots[f"usage-{_file_name(name)}"] = partial(plot_usage_map, codes, name, tilings)
-    plots["usage-curves"] = partial(plot_usage_curves, codes, systems)
+    used = code_usage(codes, systems)
+    mapped = [usage for usage in used if usage.has_grids]
+    plots |= {f"usage-{_file_name(usage.system)}": partial(plot_usage_map, usage) for usage in mapped}
+    plots["usage-curves"] = partial(plot_usage_curves, [usage for usage in used if not usage.has_grids])
     if systems["bottleneck"].notna().any():
         plots["training-curves"] = partial(plot_training_curves, training, systems)
-    if levels is not None:
-        plots["tilings"] = partial(plot_tilings, levels)
+    if mapped and (grid := mapped[-1].quantizers[-1].grid):
+        plots["tilings"] = partial(plot_tilings, grid.levels)
     return plots
 
 

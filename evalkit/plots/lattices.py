@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from evalkit.plots.cells import bounding_box, clipped_cells, draw_cells
+from evalkit.figures.cells import bounding_box, clipped_cells
+from evalkit.plots.cells import draw_cells
 from evalkit.plots.figures import styled, wrap
 from q2d2.tilings import TILINGS, build_tiling
 

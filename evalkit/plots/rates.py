@@ -12,23 +12,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from evalkit.plots.figures import (
-    Look,
-    NothingToDraw,
-    legend_columns,
-    log_axis,
-    looks,
-    spread,
-    styled,
-    text_inches,
-    wrap,
-)
+from evalkit.figures.looks import Look, NothingToDraw, looks, spread
+from evalkit.figures.rates import RatePanel, cover_levels, is_rated, rate_panel, rated_metrics
+from evalkit.plots.figures import legend_columns, set_axis, styled, text_inches, wrap
 from evalkit.plots.lettering import add_legend, legible, lettered
-from evalkit.tables import MetricFormat, is_ranked, metric_format, metric_names
 
 LABEL_POINTS = 8.5
-REACH = 0.4  # a reference at most this share of the systems' span away still gets its line
-LOG_RATIO = 4.0  # bit rates further apart than this are drawn on a logarithmic axis
 PANEL_POINTS = (235.0, 215.0)  # about the width and height of a panel on paper
 REACH_POINTS = 5.0  # points nearer to one another cover one another: the lower ones are larger, ring upon ring
 LEAST_POINTS, RING_POINTS = 7.0, 4.5  # diameter of a point, and what each level below adds
@@ -50,7 +39,7 @@ def plot_quality_against_rate(
         NothingToDraw: no system has both a bit rate and a score.
     """
     metrics = rated_metrics(summary) if metrics is None else metrics
-    rated = _is_rated(summary)
+    rated = is_rated(summary)
     if not rated.any():
         raise NothingToDraw("no bit rates known")
     if not metrics:
@@ -67,15 +56,16 @@ def plot_quality_against_rate(
     notes = []
     for position, name in enumerate(metrics):
         axes = figure.add_subplot(rows, width, position + 1)
-        style = metric_format(name)
-        axes.set_title(f"{style.label} {style.arrow}".strip())
-        axes.set_ylabel(style.unit or style.label)
+        panel = rate_panel(summary, name)
+        axes.set_title(f"{panel.metric.label} {panel.metric.arrow}".strip())
+        axes.set_ylabel(panel.metric.unit or panel.metric.label)
         axes.set_xlabel("bit rate (kbit/s)")
-        systems = summary[rated & summary[name].notna()]
-        _set_limits(axes, systems, name)
-        references = summary[~rated & summary[name].notna()]
-        notes.append((axes, _draw_references(axes, references, style, system_looks)))
-        _draw_systems(axes, systems, name, system_looks)
+        set_axis(axes, "x", panel.rates)
+        if not panel.rates.logarithmic:
+            axes.locator_params(axis="x", nbins=6)
+        set_axis(axes, "y", panel.quality)
+        notes.append((axes, _draw_references(axes, panel, system_looks)))
+        _draw_points(axes, panel, system_looks)
     add_legend(figure, handles, loc="outside lower center", ncols=columns)
     # Labels are put in place once the layout has said how high the panels are.
     legible(figure).draw_without_rendering()
@@ -84,49 +74,30 @@ def plot_quality_against_rate(
     return figure
 
 
-def rated_metrics(summary: pd.DataFrame) -> list[str]:
-    """The metrics of which a system with a bit rate has a score, in order."""
-    rated = _is_rated(summary)
-    return [name for name in metric_names(summary) if summary.loc[rated, name].notna().any()]
-
-
-def _is_rated(summary: pd.DataFrame) -> pd.Series:
-    return is_ranked(summary) & summary["kbps"].notna()
-
-
-def _draw_systems(axes: Axes, rows: pd.DataFrame, metric: str, system_looks: dict[str, Look]) -> None:
-    rows = rows.sort_values("kbps", kind="stable")
-    places = _paper_points(axes, rows["kbps"].tolist(), rows[metric].tolist())
-    sizes = levels(places, REACH_POINTS)
-    caps = levels(places * (1, 0), REACH_POINTS)
+def _draw_points(axes: Axes, panel: RatePanel, system_looks: dict[str, Look]) -> None:
+    points = panel.points
+    places = _paper_points(axes, [point.rate for point in points], [point.mean for point in points])
+    sizes = cover_levels(places, REACH_POINTS)
+    caps = cover_levels(places * (1, 0), REACH_POINTS)
     if any(sizes):
         axes.set_xlabel("bit rate (kbit/s); covered points are larger")
-    for _, several in rows[rows["codec"] != ""].sort_values("kbps").groupby("codec", sort=False):
-        axes.plot(several["kbps"], several[metric], color="#999999", linewidth=1, zorder=1.5)
-    for row, size, cap in zip(rows.to_dict("records"), sizes, caps, strict=True):
-        look = system_looks[row["system"]]
-        rate, coded, mean = row["kbps"], row["entropy_kbps"], row[metric]
-        below, above = mean - row[f"{metric}_low"], row[f"{metric}_high"] - mean
+    for several in panel.joined():
+        axes.plot([p.rate for p in several], [p.mean for p in several], color="#999999", linewidth=1, zorder=1.5)
+    for point, size, cap in zip(points, sizes, caps, strict=True):
+        look = system_looks[point.system]
+        below, above = point.mean - point.low, point.high - point.mean
         if np.isfinite([below, above]).all():
             error = [[max(below, 0)], [max(above, 0)]]
-            axes.errorbar(rate, mean, yerr=error, color=look.color, capsize=2.5 + 2 * cap, linewidth=1, zorder=2)
-        if np.isfinite(coded) and coded > 0:  # 0: a collapsed codebook, which has no place on the axis
-            axes.plot([coded, rate], [mean, mean], color=look.color, linewidth=0.8, zorder=2)
+            axes.errorbar(
+                point.rate, point.mean, yerr=error, color=look.color, capsize=2.5 + 2 * cap, linewidth=1, zorder=2
+            )
+        if point.coded > 0:  # 0: a collapsed codebook, which has no place on the axis
+            axes.plot([point.coded, point.rate], [point.mean, point.mean], color=look.color, linewidth=0.8, zorder=2)
             hollow: dict[str, Any] = {"color": look.color, "markerfacecolor": "white", "markersize": 6.5}
-            axes.plot(coded, mean, look.marker, zorder=3, **hollow)
+            axes.plot(point.coded, point.mean, look.marker, zorder=3, **hollow)
         filled: dict[str, Any] = {"color": look.color, "markeredgecolor": "white", "markeredgewidth": 0.5}
         width = LEAST_POINTS + RING_POINTS * size
-        axes.plot(rate, mean, look.marker, markersize=width, zorder=5 - 0.1 * size, **filled)
-
-
-def levels(places: NDArray[np.float64], reach: float) -> list[int]:
-    """For each of `places` (n, 2) the least number that no earlier one within `reach` has: 0 where it covers none."""
-    found: list[int] = []
-    for index, place in enumerate(places):
-        near = np.hypot(*(places[:index] - place).T) < reach
-        taken = {found[other] for other in np.flatnonzero(near)}
-        found.append(next(level for level in range(index + 1) if level not in taken))
-    return found
+        axes.plot(point.rate, point.mean, look.marker, markersize=width, zorder=5 - 0.1 * size, **filled)
 
 
 def _paper_points(axes: Axes, rates: Sequence[float], means: Sequence[float]) -> NDArray[np.float64]:
@@ -135,43 +106,16 @@ def _paper_points(axes: Axes, rates: Sequence[float], means: Sequence[float]) ->
     return np.asarray(places * PANEL_POINTS)
 
 
-def _set_limits(axes: Axes, rows: pd.DataFrame, metric: str) -> None:
-    """Limits around all rates and intervals, fixed before anything is drawn."""
-    rates = rows[["kbps", "entropy_kbps"]].to_numpy(dtype=np.float64).ravel()
-    rates = rates[np.isfinite(rates) & (rates > 0)]
-    low, high = rates.min(), rates.max()
-    if high / low > LOG_RATIO:
-        log_axis(axes, "x", low / 1.25, high * 1.25)
-    else:
-        margin = max(0.15 * (high - low), 0.01 * high)
-        axes.set_xlim(low - margin, high + margin)
-        axes.locator_params(axis="x", nbins=6)
-    ends = rows[[metric, f"{metric}_low", f"{metric}_high"]].to_numpy(dtype=np.float64)
-    bottom, top = np.nanmin(ends), np.nanmax(ends)
-    margin = 0.1 * (top - bottom) if top > bottom else max(abs(top) * 0.05, 1e-3)
-    axes.set_ylim(bottom - margin, top + margin)
-
-
-def _draw_references(
-    axes: Axes, rows: pd.DataFrame, style: MetricFormat, system_looks: dict[str, Look]
-) -> list[tuple[float, str]]:
-    """Draw the lines within reach; return (height, text) of every reference, heights beyond the panel included."""
-    bottom, top = axes.get_ylim()
-    reach = REACH * (top - bottom)
-    near = [value for value in rows[style.name] if bottom - reach <= value <= top + reach]
-    if near:
-        margin = 0.05 * (top - bottom)
-        bottom, top = min(bottom, min(near) - margin), max(top, max(near) + margin)
-        axes.set_ylim(bottom, top)
+def _draw_references(axes: Axes, panel: RatePanel, system_looks: dict[str, Look]) -> list[tuple[float, str]]:
+    """Draw the lines within the panel; return (height, text) of every reference, those beyond it included."""
     labels = []
-    for row in rows.to_dict("records"):
-        value = row[style.name]
-        inside = bottom <= value <= top
+    for level in panel.references:
+        inside = panel.quality.holds(level.mean)
         if inside:
-            look = system_looks[row["system"]]
-            axes.axhline(value, color=look.color, linestyle=look.line, linewidth=1.1, zorder=1)
-        arrow = "" if inside else ("↑ " if value > top else "↓ ")
-        labels.append((value, f"{arrow}{lettered(row['system'])} {value:.{style.decimals}f}"))
+            look = system_looks[level.system]
+            axes.axhline(level.mean, color=look.color, linestyle=look.line, linewidth=1.1, zorder=1)
+        arrow = "" if inside else ("↑ " if level.mean > panel.quality.high else "↓ ")
+        labels.append((level.mean, f"{arrow}{lettered(level.system)} {level.mean:.{panel.metric.decimals}f}"))
     return labels
 
 

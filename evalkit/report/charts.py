@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 from markupsafe import Markup
 
-from evalkit.plots.figures import ANCHOR_COLORS, CODEC_COLORS, LINES, looks
+from evalkit.figures.looks import ANCHOR_COLORS, CODEC_COLORS, LINES, looks
 from evalkit.report.svg import line, marker
 from evalkit.tables.cells import format_number
 
@@ -71,7 +71,7 @@ class SystemLook:
 
 
 def system_looks(systems: pd.DataFrame) -> dict[str, SystemLook]:
-    """The looks of the plots (`evalkit.plots.figures.looks`) as classes."""
+    """The looks of the plots (`evalkit.figures.looks.looks`) as classes."""
     found = {}
     for name, look in looks(systems).items():
         codec = look.color in CODEC_COLORS

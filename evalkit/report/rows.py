@@ -11,12 +11,13 @@ import pandas as pd
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from evalkit.plots.distributions import scored_metrics
+from evalkit.figures.differences import DifferencePanel, difference_panel
+from evalkit.figures.distributions import DistributionPanel, Scores, distribution_panel, scored_metrics
 from evalkit.report.charts import Chart, Panel, SystemLook
-from evalkit.report.svg import Scale, bottom_axis, drawing, line, margin, marker, tag, text
+from evalkit.report.svg import Scale, bottom_axis, drawing, line, marker, tag, text
 from evalkit.tables.cells import MARKS, format_number
 from evalkit.tables.differences import HEAD, difference_texts
-from evalkit.tables.summary import MetricFormat, metric_format, metric_keys
+from evalkit.tables.summary import MetricFormat, metric_keys
 from evalkit.text import isolated, plain, shortened
 
 WIDTH, LEFT, RIGHT, TOP, ROW = 760.0, 206.0, 660.0, 12.0, 30.0
@@ -24,28 +25,32 @@ NAME = 24  # characters of a system's name
 MAX_DOTS = 14_000  # of all panels: more of them would make the page megabytes
 LEAST_DOTS = 20
 BOX = 9.0  # half of its height
-REACH = 1.0  # an anchor at most this share of the other systems' span away still widens the panel
 SCORES = ("System", "n", "Mean", "5 %", "25 %", "Median", "75 %", "95 %", "Lowest", "Highest")
 
 
 def distributions_chart(utterances: pd.DataFrame, systems: Mapping[str, SystemLook]) -> Chart:
     """A panel a data set and metric with a score; `utterances` with the column `key` (see `Joined`)."""
     title = "Scores of the single utterances"
-    ok = utterances[(utterances["status"] == "ok") & np.isfinite(utterances["value"].astype(float))]
-    if ok.empty:
+    models = []
+    several = utterances["dataset"].nunique() > 1
+    for dataset, rows in utterances.groupby("dataset", sort=False):
+        rows = rows.assign(metric=rows["key"]).drop(columns="protocol", errors="ignore")
+        models += [(str(dataset), distribution_panel(rows, key, list(systems))) for key in scored_metrics(rows)]
+    sizes = [len(row.values) for _, model in models for row in model.rows if len(row.values)]
+    if not sizes:
         return Chart("scores", title, missing="no score is ok")
-    groups = ok.groupby(["dataset", "key", "system"], sort=False).ngroups
-    most = max(LEAST_DOTS, MAX_DOTS // groups // 2 * 2)  # half of them from each end
-    several = ok["dataset"].nunique() > 1
-    panels: list[Panel] = []
-    for dataset, rows in ok.groupby("dataset", sort=False):
-        for key in scored_metrics(rows.assign(metric=rows["key"]).drop(columns="protocol", errors="ignore")):
-            style = metric_format(key)
-            label = f"{style.label}, {plain(str(dataset))}" if several else style.label
-            scores = rows.loc[rows["key"] == key, ["system", "utterance", "value"]]
-            panels.append(_distribution(f"scores-{len(panels)}", label, scores, style, systems, most))
-    largest = int(ok.groupby(["dataset", "key", "system"], sort=False).size().max())
-    dots = "every utterance" if largest <= most else f"of each system the {most} utterances at the ends"
+    most = max(LEAST_DOTS, MAX_DOTS // len(sizes) // 2 * 2)  # half of them from each end
+    panels = [
+        _distribution(
+            f"scores-{number}",
+            f"{model.metric.label}, {plain(dataset)}" if several else model.metric.label,
+            model,
+            systems,
+            most,
+        )
+        for number, (dataset, model) in enumerate(models)
+    ]
+    dots = "every utterance" if max(sizes) <= most else f"of each system the {most} utterances at the ends"
     return Chart(
         "scores",
         title,
@@ -57,37 +62,36 @@ def distributions_chart(utterances: pd.DataFrame, systems: Mapping[str, SystemLo
 
 
 def _distribution(
-    identity: str, label: str, scores: pd.DataFrame, style: MetricFormat, systems: Mapping[str, SystemLook], most: int
+    identity: str, label: str, model: DistributionPanel, systems: Mapping[str, SystemLook], most: int
 ) -> Panel:
-    ordered = scores.sort_values("value", kind="stable")
-    by_system = dict(tuple(ordered.groupby("system", sort=False)))
-    present = [name for name in systems if name in by_system]
-    ends = float(ordered["value"].iloc[0]), float(ordered["value"].iloc[-1])
-    x = Scale(*margin(*ends, 0.03), LEFT, RIGHT)
+    style = model.metric
+    present = [row for row in model.rows if len(row.values)]
+    x = Scale(model.axis, LEFT, RIGHT)
     bottom = TOP + ROW * len(present)
     heading = f"{style.heading} {style.arrow}".strip()
     parts, table = [bottom_axis(x, TOP, bottom, heading)], []
-    for position, name in enumerate(present):
-        rows = by_system[name]
-        found = rows["value"].to_numpy(np.float64)
-        points = np.percentile(found, (5, 25, 50, 75, 95))
+    for position, row in enumerate(present):
+        order = np.argsort(row.values, kind="stable")
+        found = row.values[order]
+        points = row.quantiles()
         texts = [format_number(float(value), style.decimals) for value in (found.mean(), *points, found[0], found[-1])]
-        table.append([name, f"{len(found):,}", *texts])
+        table.append([row.system, f"{len(found):,}", *texts])
+        ends = row.utterances[order[0]], row.utterances[order[-1]]
         height = TOP + ROW * (position + 0.5)
-        parts.append(_box(name, height, found, points, x, systems[name], _told(rows, texts, style), most))
+        tip = _told(row, ends, texts, style)
+        parts.append(_box(row.system, height, found, points, x, systems[row.system], tip, most))
     title = f"{style.label}: scores of the single utterances"
     told = f"{len(present)} systems, one row each. The table below has their quartiles."
     svg = drawing(identity, WIDTH, bottom + 42, title, told, *parts, tips=True)
     return Panel(label, svg, SCORES, table)
 
 
-def _told(rows: pd.DataFrame, texts: Sequence[str], style: MetricFormat) -> str:
+def _told(row: Scores, ends: tuple[str, str], texts: Sequence[str], style: MetricFormat) -> str:
     mean, _, low, median, high, _, lowest, highest = texts
-    ends = rows["utterance"].to_list()
     return (
-        f"{isolated(rows['system'].iloc[0])}, n {len(rows):,}\n"
+        f"{isolated(row.system)}, n {len(row.values):,}\n"
         f"{style.label}: mean {mean}, median {median}, half of the utterances in {low} to {high}\n"
-        f"lowest {lowest}: {isolated(str(ends[0]))}\nhighest {highest}: {isolated(str(ends[-1]))}"
+        f"lowest {lowest}: {isolated(ends[0])}\nhighest {highest}: {isolated(ends[1])}"
     )
 
 
@@ -134,9 +138,9 @@ def differences_chart(
     several = rows["dataset"].nunique() > 1
     panels: list[Panel] = []
     for (dataset, key), compared in rows.groupby(["dataset", "key"], sort=False):
-        style = metric_format(str(key))
-        label = f"{style.label}, {plain(str(dataset))}" if several else style.label
-        panels.append(_forest(f"differences-{len(panels)}", label, compared, style, systems, near, baseline))
+        model = difference_panel(compared.assign(metric=str(key)).drop(columns="protocol"), str(key), near)
+        label = f"{model.metric.label}, {plain(str(dataset))}" if several else model.metric.label
+        panels.append(_forest(f"differences-{len(panels)}", label, model, systems, baseline))
     return Chart(
         "differences",
         f"Differences to {plain(baseline)}",
@@ -149,40 +153,18 @@ def differences_chart(
 
 
 def _forest(
-    identity: str,
-    label: str,
-    compared: pd.DataFrame,
-    style: MetricFormat,
-    systems: Mapping[str, SystemLook],
-    near: Sequence[str],
-    baseline: str,
+    identity: str, label: str, model: DifferencePanel, systems: Mapping[str, SystemLook], baseline: str
 ) -> Panel:
-    records = compared.to_dict("records")
-    x = _difference_scale(records, near)
-    bottom = TOP + ROW * len(records)
-    unit = f"difference ({style.unit})" if style.unit else "difference"
-    better = {True: ", better →", False: ", ← better", None: ""}[style.higher_is_better]
-    parts = [bottom_axis(x, TOP, bottom, unit + better), line(x(0.0), TOP, x(0.0), bottom, class_="zero")]
-    for position, record in enumerate(records):
-        parts.append(_difference(record, TOP + ROW * (position + 0.5), x, systems[record["system"]], style, baseline))
+    style = model.metric
+    x = Scale(model.axis, LEFT, RIGHT)
+    bottom = TOP + ROW * len(model.rows)
+    parts = [bottom_axis(x, TOP, bottom, model.label), line(x(0.0), TOP, x(0.0), bottom, class_="zero")]
+    for position, row in enumerate(model.rows):
+        parts.append(_difference(row, TOP + ROW * (position + 0.5), x, systems[row["system"]], style, baseline))
     title = f"{style.label}: differences to {plain(baseline)}"
-    told = f"{len(records)} systems, one row each. The table below has the same numbers."
-    table = [difference_texts(record, style) for record in records]
+    told = f"{len(model.rows)} systems, one row each. The table below has the same numbers."
+    table = [difference_texts(row, style) for row in model.rows]
     return Panel(label, drawing(identity, WIDTH, bottom + 42, title, told, *parts, tips=True), HEAD, table)
-
-
-def _difference_scale(records: Sequence[Mapping[Any, Any]], near: Sequence[str]) -> Scale:
-    main = [record for record in records if record["system"] in near] or list(records)
-    ends = _ends(main)
-    low, high = min(ends), max(ends)
-    reach = REACH * (high - low)
-    ends += _ends([record for record in records if low - reach <= record["difference"] <= high + reach])
-    return Scale(*margin(min(ends), max(ends), 0.08), LEFT, RIGHT)
-
-
-def _ends(records: Sequence[Mapping[Any, Any]]) -> list[float]:
-    values = [record[name] for record in records for name in ("difference", "low", "high")]
-    return [0.0, *(float(value) for value in values if math.isfinite(value))]
 
 
 def _difference(
@@ -196,14 +178,14 @@ def _difference(
         text(LEFT - 10, height + 4, shortened(record["system"], NAME), text_anchor="end"),
         text(RIGHT + 10, height + 4, f"{texts['difference']} {MARKS.get(verdict, '')}".strip(), class_="tick"),
     ]
-    if x.holds(mean):
+    if x.axis.holds(mean):
         if math.isfinite(low) and math.isfinite(high):
             first, last = (min(max(x(value), x.start), x.end) for value in (low, high))
             parts.append(line(first, height, last, height, class_=f"bar {look.color}"))
         # A circle whatever the system's marker: triangles are arrows here.
         parts.append(marker("o", x(mean), height, 6, class_=filled))
     else:
-        beyond = mean > x.high
+        beyond = mean > x.axis.high
         parts.append(marker(">" if beyond else "<", x.end - 8 if beyond else x.start + 8, height, 7, class_=filled))
     found = f"{MARKS[verdict]} {verdict} than {isolated(baseline)}" if verdict else "no difference was found"
     tip = (

@@ -13,7 +13,7 @@ import soundfile
 from numpy.typing import NDArray
 from PIL import Image
 
-from evalkit.plots.spectrograms import HOP_SECONDS, RANGE_DB, WINDOW_SECONDS, Signal, spectrogram_db
+from evalkit.figures.spectrograms import HOP_SECONDS, RANGE_DB, WINDOW_SECONDS, Signal, spectrogram_db
 from q2d2.errors import UserError
 
 # A page is opened whole: a lecture in ten codecs would be hundreds of megabytes.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
+from evalkit.figures.axis import Axis
 from evalkit.text import shown_value
 
 # Corners on a circle of radius 1; two strokes each for + and x, which are drawn as outlines of crosses.
@@ -25,7 +26,7 @@ def _turned(points: Iterable[tuple[float, float]], degrees: float) -> tuple[tupl
     return tuple((c * x - s * y, s * x + c * y) for x, y in points)
 
 
-# By the names that evalkit.plots.figures gives to markers; y points down.
+# By the names that evalkit.figures.looks gives to markers; y points down.
 MARKERS = {
     "o": _polygon(24, 0),
     "s": tuple((0.87 * x, 0.87 * y) for x, y in ((-1, -1), (1, -1), (1, 1), (-1, 1))),
@@ -85,57 +86,19 @@ def marker(shape: str, x: float, y: float, size: float = 6.0, **attributes: obje
 
 @dataclass(frozen=True)
 class Scale:
-    """From values in [low, high] to places in [start, end], linear or logarithmic."""
+    """From the values of an axis to places in [start, end]."""
 
-    low: float
-    high: float
+    axis: Axis
     start: float
     end: float
-    logarithmic: bool = False
 
     def __call__(self, value: float) -> float:
-        if self.logarithmic:
-            share = math.log(value / self.low) / math.log(self.high / self.low)
-        else:
-            share = (value - self.low) / (self.high - self.low)
-        return self.start + share * (self.end - self.start)
-
-    def holds(self, value: float) -> bool:
-        return self.low <= value <= self.high
-
-    def ticks(self, most: int = 6) -> list[float]:
-        """Round values within the scale, at most about `most`."""
-        if self.logarithmic:
-            return _log_ticks(self.low, self.high, most)
-        span = self.high - self.low
-        step = _round_step(span / most)
-        first = math.ceil(self.low / step - 1e-9)
-        return [step * index for index in range(first, first + most + 2) if step * index <= self.high + 1e-9 * span]
-
-
-def _round_step(least: float) -> float:
-    power = 10.0 ** math.floor(math.log10(least))
-    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= least * (1 - 1e-9))
-
-
-def _log_ticks(low: float, high: float, most: int) -> list[float]:
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for steps in ((1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
-        found = [step * 10.0**power for power in powers for step in steps if low <= step * 10.0**power <= high]
-        if len(found) <= most + 1:
-            return found or [low, high]
-    return found[:: math.ceil(len(found) / most)]
+        return self.start + self.axis.share(value) * (self.end - self.start)
 
 
 def tick_label(value: float) -> str:
     """A tick in few characters; no negative zero."""
     return f"{value + 0.0:,.6g}" if abs(value) > 1e-12 else "0"
-
-
-def margin(low: float, high: float, share: float = 0.06) -> tuple[float, float]:
-    """[low, high] with room at both ends, also where both are equal."""
-    room = share * (high - low) or 0.05 * abs(high) or 1.0
-    return low - room, high + room
 
 
 def drawing(
@@ -164,7 +127,7 @@ def drawing(
 def bottom_axis(scale: Scale, top: float, bottom: float, label: str) -> Markup:
     """Grid lines from `top` to `bottom`, numbers and the label below."""
     parts = []
-    for value in scale.ticks():
+    for value in scale.axis.ticks():
         x = scale(value)
         parts.append(line(x, top, x, bottom, class_="grid"))
         parts.append(text(x, bottom + 16, tick_label(value), text_anchor="middle", class_="tick"))
@@ -175,7 +138,7 @@ def bottom_axis(scale: Scale, top: float, bottom: float, label: str) -> Markup:
 def left_axis(scale: Scale, left: float, right: float, label: str) -> Markup:
     """Grid lines from `left` to `right`, numbers on the left, the label above them."""
     parts = []
-    for value in scale.ticks():
+    for value in scale.axis.ticks():
         y = scale(value)
         parts.append(line(left, y, right, y, class_="grid"))
         parts.append(text(left - 6, y + 4, tick_label(value), text_anchor="end", class_="tick"))

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
-from numpy.typing import NDArray
 
-from evalkit.plots.cells import bounding_box, clipped_cells
-from evalkit.plots.usage import tilings_of
+from evalkit.figures.cells import bounding_box, clipped_cells
+from evalkit.figures.usage import QuantizerUsage, SystemUsage, code_usage
 from evalkit.report.charts import Chart, Panel
 from evalkit.report.svg import drawing, line, number, outline, tag, text
 from evalkit.text import plain
@@ -31,21 +30,9 @@ MAX_TABLE = 1500
 def usage_chart(codes: pd.DataFrame, systems: pd.DataFrame) -> Chart:
     """A panel a system whose codes were counted."""
     title = "Use of the codes"
-    specs = dict(zip(systems["system"], systems.get("bottleneck", [None] * len(systems)), strict=True))
-    panels: list[Panel] = []
-    mapped = False
-    for name, rows in codes.groupby("system", sort=False):
-        counts = [group.sort_values("code")["count"].to_numpy(np.float64) for _, group in rows.groupby("quantizer")]
-        if not counts or any(values.sum() == 0 for values in counts):
-            continue
-        tilings = tilings_of(specs.get(str(name)))
-        identity = f"usage-{len(panels)}"
-        if [tiling.num_points for tiling in tilings] == [len(values) for values in counts]:
-            grids = [tiling.points.double().cpu().numpy() for tiling in tilings]
-            panels.append(_heat_maps(identity, str(name), grids, counts))
-            mapped = True
-        else:
-            panels.append(_bars(identity, str(name), counts))
+    used = code_usage(codes, systems)
+    mapped = any(usage.has_grids for usage in used)
+    panels = [(_heat_maps if usage.has_grids else _bars)(f"usage-{number}", usage) for number, usage in enumerate(used)]
     if not panels:
         return Chart(
             "usage",
@@ -85,46 +72,39 @@ def _size(count: int, height: float) -> tuple[float, float]:
     return max(across * (PANEL + GAP), PANEL + 120), -(-count // ACROSS) * (height + HEAD_ROOM) + 6
 
 
-def _headings(x: float, y: float, first: str, values: NDArray[np.float64]) -> list[Markup]:
-    live, size = int((values > 0).sum()), len(values)
+def _headings(x: float, y: float, first: str, usage: QuantizerUsage) -> list[Markup]:
     return [
-        text(x, y - 22, f"{first}: {live:,} of {size:,} used"),
-        text(x, y - 7, f"entropy {_entropy(values):.2f} of {math.log2(size):.2f} bits", class_="tick"),
+        text(x, y - 22, f"{first}: {usage.used:,} of {usage.size:,} used"),
+        text(x, y - 7, usage.entropy_text, class_="tick"),
     ]
 
 
-def _entropy(values: NDArray[np.float64]) -> float:
-    share = values[values > 0] / values.sum()
-    return max(0.0, float(-(share * np.log2(share)).sum()))
-
-
-def _heat_maps(
-    identity: str, name: str, grids: Sequence[NDArray[np.float64]], counts: Sequence[NDArray[np.float64]]
-) -> Panel:
+def _heat_maps(identity: str, usage: SystemUsage) -> Panel:
+    grids = [pair.grid.points.astype(np.float64) for pair in usage.quantizers if pair.grid is not None]
     boxes = [bounding_box(points) for points in grids]
     height = PANEL * max((y_high - y_low) / (x_high - x_low) for x_low, x_high, y_low, y_high in boxes)
     parts: list[Markup] = []
     table = []
-    for pair, (points, box, values) in enumerate(zip(grids, boxes, counts, strict=True)):
-        x, y = _place(pair, height)
-        parts += _headings(x, y, f"pair {pair + 1}", values)
-        relative = values / values.sum() * len(values)
+    for index, (pair, points, box) in enumerate(zip(usage.quantizers, grids, boxes, strict=True)):
+        x, y = _place(index, height)
+        name = f"pair {index + 1}"
+        parts += _headings(x, y, name, pair)
         scale = PANEL / (box[1] - box[0])
         for code, cell in enumerate(clipped_cells(points, box)):
             corners = [(x + (px - box[0]) * scale, y + (box[3] - py) * scale) for px, py in cell]
-            share = f"{100 * values[code] / values.sum():.3f}"
-            told = f"pair {pair + 1}, code {code}: {share} % of frames, {relative[code]:.2g} x uniform"
-            parts.append(_cell(corners, float(relative[code]), told))
-            table.append([f"pair {pair + 1}", str(code), f"{values[code]:,.0f}", share, f"{relative[code]:.2f}"])
+            share, relative = f"{100 * pair.shares[code]:.3f}", float(pair.relative[code])
+            told = f"{name}, code {code}: {share} % of frames, {relative:.2g} x uniform"
+            parts.append(_cell(corners, relative, told))
+            table.append([name, str(code), f"{pair.counts[code]:,.0f}", share, f"{relative:.2f}"])
     svg = drawing(
         identity,
         *_size(len(grids), height),
-        f"Use of the codes of {plain(name)}",
+        f"Use of the codes of {plain(usage.system)}",
         f"{len(grids)} pairs of channels, one map each. The table below has the counts.",
         *parts,
         tips=True,
     )
-    return Panel(plain(name), svg, CODES, table[:MAX_TABLE], _cut(len(table)))
+    return Panel(plain(usage.system), svg, CODES, table[:MAX_TABLE], _cut(len(table)))
 
 
 def _cut(rows: int) -> str:
@@ -149,21 +129,22 @@ def _cell(corners: Sequence[tuple[float, float]], relative: float, told: str) ->
     )
 
 
-def _bars(identity: str, name: str, counts: Sequence[NDArray[np.float64]]) -> Panel:
+def _bars(identity: str, usage: SystemUsage) -> Panel:
     parts: list[Markup] = []
     table = []
-    for quantizer, values in enumerate(counts):
-        x, y = _place(quantizer, BARS_HEIGHT)
-        parts += _headings(x, y, f"quantizer {quantizer + 1}", values)
-        share = np.sort(values)[::-1] / values.sum()
+    for index, quantizer in enumerate(usage.quantizers):
+        x, y = _place(index, BARS_HEIGHT)
+        name = f"quantizer {index + 1}"
+        parts += _headings(x, y, name, quantizer)
+        share = np.sort(quantizer.shares)[::-1]
         groups = np.array_split(share, min(len(share), MAX_BARS))
         tops = [float(group.mean()) for group in groups]
         highest = max(tops)
         step = PANEL / len(groups)
         bars = "".join(
-            f"M{number(x + index * step)} {number(y + BARS_HEIGHT)}v{number(-BARS_HEIGHT * top / highest)}"
+            f"M{number(x + place * step)} {number(y + BARS_HEIGHT)}v{number(-BARS_HEIGHT * top / highest)}"
             f"h{number(max(0.8 * step, 0.8))}V{number(y + BARS_HEIGHT)}Z"
-            for index, top in enumerate(tops)
+            for place, top in enumerate(tops)
             if top > 0
         )
         level = y + BARS_HEIGHT * (1 - 1 / len(share) / highest)
@@ -174,13 +155,14 @@ def _bars(identity: str, name: str, counts: Sequence[NDArray[np.float64]]) -> Pa
         for group, top in zip(groups, tops, strict=True):
             last = first + len(group) - 1
             ranks = str(first) if first == last else f"{first:,} to {last:,}"
-            table.append([f"quantizer {quantizer + 1}", ranks, f"{100 * top:.3f}", f"{top * len(share):.2f}"])
+            table.append([name, ranks, f"{100 * top:.3f}", f"{top * len(share):.2f}"])
             first = last + 1
+    count = len(usage.quantizers)
     svg = drawing(
         identity,
-        *_size(len(counts), BARS_HEIGHT),
-        f"Use of the codes of {plain(name)}",
-        f"{len(counts)} quantizers, most frequent code first. The table below has the shares.",
+        *_size(count, BARS_HEIGHT),
+        f"Use of the codes of {plain(usage.system)}",
+        f"{count} quantizers, most frequent code first. The table below has the shares.",
         *parts,
     )
-    return Panel(plain(name), svg, RANKS, table[:MAX_TABLE], _cut(len(table)))
+    return Panel(plain(usage.system), svg, RANKS, table[:MAX_TABLE], _cut(len(table)))

@@ -19,9 +19,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.console import Console
 
-from evalkit.plots.figures import NothingToDraw, styled
-from evalkit.plots.spectrograms import Signal, plot_spectrograms
-from evalkit.plots.usage import plot_usage_curves, plot_usage_map, tilings_of
+from evalkit.figures.looks import NothingToDraw
+from evalkit.figures.spectrograms import Signal
+from evalkit.figures.usage import code_usage
+from evalkit.plots.figures import styled
+from evalkit.plots.spectrograms import plot_spectrograms
+from evalkit.plots.usage import plot_usage_curves, plot_usage_map
 from evalkit.run.evaluation import digest
 from evalkit.run.outputs import ScoredSystem
 from evalkit.run.store import example_path, read_example
@@ -124,10 +127,8 @@ def _read(path: Path) -> Signal | None:
 
 
 def _usage_figure(system: ScoredSystem) -> Figure:
-    codes = _code_counts(system.name, system.usage)
-    if tilings := tilings_of(system.row["bottleneck"]):
-        return plot_usage_map(codes, system.name, tilings)
-    return plot_usage_curves(codes, pd.DataFrame([system.row]))
+    used = code_usage(_code_counts(system.name, system.usage), pd.DataFrame([system.row]))
+    return plot_usage_map(used[0]) if used and used[0].has_grids else plot_usage_curves(used)
 
 
 def _code_counts(name: str, usage: CodeUsage) -> pd.DataFrame:

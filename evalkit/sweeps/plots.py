@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from evalkit.plots.figures import Look, NothingToDraw, legend_columns, looks, styled, wrap
+from evalkit.figures.looks import Look, NothingToDraw, looks
+from evalkit.plots.figures import legend_columns, styled, wrap
 from evalkit.plots.forest import forest_panels, found, not_found
 from evalkit.plots.lettering import add_legend
 from evalkit.sweeps.comparison import KINDS

@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from evalkit.figures.looks import NothingToDraw, pages
 from evalkit.plots.drawing import DrawnPlots
-from evalkit.plots.figures import NothingToDraw, pages, save
+from evalkit.plots.figures import save
 from evalkit.sweeps.budget import describe_budget
 from evalkit.sweeps.claim_files import load_claims
 from evalkit.sweeps.claim_tables import claims_markdown

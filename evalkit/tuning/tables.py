@@ -15,7 +15,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from evalkit.plots.figures import NothingToDraw, legend_columns, looks, save, styled
+from evalkit.figures.looks import NothingToDraw, looks
+from evalkit.plots.figures import legend_columns, save, styled
 from evalkit.plots.lettering import add_legend
 from evalkit.sweeps.tables import interval, markdown_list
 from evalkit.tables import metric_format
