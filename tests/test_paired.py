@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 
 from evalkit.metrics import METRICS
 from evalkit.stats.bootstrap import PairedComparison, compare_paired, holm, paired_difference, wilcoxon_p
@@ -54,6 +56,18 @@ def test_wilcoxon_of_a_unanimous_sample_has_the_smallest_p_there_is(count: int) 
     """All of n lean to one side in 2 of 2 ** n sign patterns; with ties as without. So five units never reach 0.05."""
     assert wilcoxon_p(np.arange(1.0, count + 1)) == pytest.approx(2 / 2**count)
     assert wilcoxon_p(np.ones(count)) == pytest.approx(2 / 2**count)
+
+
+@pytest.mark.parametrize(("count", "decimals"), [(9, 8), (50, 8), (80, 8), (13, 0), (40, 0)])
+def test_wilcoxon_is_scipys(count: int, decimals: int) -> None:
+    """Without ties and with them (whole numbers), where it is exact and where it is not."""
+    for seed in range(5):
+        values = np.round(np.random.default_rng(seed).normal(0.4, 2, count), decimals)
+        moved = values[values != 0]
+        method: Any = "exact" if decimals and len(moved) <= 50 else "asymptotic"
+        if not decimals and len(moved) <= 13:
+            method = scipy.stats.PermutationMethod(n_resamples=2**13 + 1)  # more than there are signs: all of them
+        assert wilcoxon_p(values) == pytest.approx(scipy.stats.wilcoxon(moved, method=method).pvalue, rel=1e-12)
 
 
 def test_wilcoxon_leaves_zeros_out_and_has_no_side() -> None:

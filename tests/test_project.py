@@ -66,6 +66,21 @@ def test_importing_the_packages_loads_nothing_slow() -> None:
     assert loaded_after("import q2d2, baselines, evalkit") == []
 
 
+def test_a_report_without_audio_loads_no_torch(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "results" / "tiny", tmp_path / "run")
+    code = f"""
+import sys
+from evalkit.cli.main import main
+sys.argv = ["evalkit", "report", {str(tmp_path / "run")!r}, "--listen", "0"]
+try:
+    main()
+except SystemExit as stop:
+    assert not stop.code, stop.code
+"""
+    assert not {"torch", "torchaudio", "lightning"} & set(loaded_after(code))
+    assert (tmp_path / "run" / "report.html").is_file()
+
+
 def test_installed_version_is_the_code_version() -> None:
     assert evalkit.__version__ == q2d2.__version__ == importlib.metadata.version(PROJECT["name"]), "run `make setup`"
 

@@ -15,6 +15,7 @@ from evalkit.tables.cells import is_ranked, metric_names
 from evalkit.tables.summary import MetricFormat, metric_format
 
 REACH = 0.4  # a line at most this share of the points' span away still widens the panel
+ENDS = ("_low", "_high", "_n_ok")  # of the columns beside a metric's mean
 LOG_RATIO = 4.0  # rates further apart than this are drawn on a logarithmic axis
 
 
@@ -71,7 +72,8 @@ class RatePanel:
 
 def rate_panel(summary: pd.DataFrame, metric: str) -> RatePanel:
     """The panel of `metric` (in `rated_metrics`) of one data set's `summary` (`evalkit.tables.summarize`)."""
-    rows = summary[summary[metric].notna()]
+    needed = ["system", "kind", "codec", "kbps", "entropy_kbps", *(f"{metric}{end}" for end in ("", *ENDS))]
+    rows = summary.loc[summary[metric].notna(), needed]
     rated = is_rated(rows)
     points = tuple(
         RatePoint(*_level(row, metric), row["codec"] or "", row["kbps"], row["entropy_kbps"])
@@ -103,7 +105,7 @@ def cover_levels(places: NDArray[np.float64], reach: float) -> list[int]:
 
 
 def _level(row: Mapping[Any, Any], metric: str) -> tuple[str, float, float, float, int]:
-    return row["system"], row[metric], row[f"{metric}_low"], row[f"{metric}_high"], row[f"{metric}_n_ok"]
+    return row["system"], row[metric], *(row[f"{metric}{end}"] for end in ENDS)  # type: ignore[return-value]
 
 
 def _rates(points: Sequence[RatePoint]) -> Axis:

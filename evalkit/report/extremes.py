@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +11,12 @@ import pandas as pd
 from evalkit.tables.summary import metric_format
 
 Key = tuple[str, str]  # data set, utterance
+# Called while systems make audio again: how many are done, of how many.
+Progress = Callable[[int, int], None]
+
+
+def ignored(done: int, total: int) -> None:
+    """Progress that nobody looks at."""
 
 
 class Extreme(NamedTuple):

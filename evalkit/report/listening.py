@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
-from evalkit.report.extremes import Extremes, Key, find_extremes, in_turn
-from evalkit.report.reconstruction import Progress, RunAudio, untold
+from evalkit.report.extremes import Extremes, Key, Progress, find_extremes, ignored, in_turn
+from evalkit.report.reconstruction import RunAudio
 from evalkit.report.sound import ORIGINAL, Unheard, decode_flac, describe_sound, draw_spectrograms
 from evalkit.run.saved_run import SavedRun
 from evalkit.tables import metric_keys
@@ -54,7 +54,7 @@ def listening_panel(
     runs: Sequence[SavedRun],
     names: Mapping[tuple[int, str], str],
     choose: int,
-    progress: Progress = untold,
+    progress: Progress = ignored,
     trust_code: bool = False,
 ) -> ListeningPanel | None:
     """The panel of `runs`; None for no panel.

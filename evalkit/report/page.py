@@ -11,12 +11,11 @@ from evalkit.report.comparison import comparison_table
 from evalkit.report.copies import comparison_copies, differences_copies, published_copies, table_notes
 from evalkit.report.curves import training_chart
 from evalkit.report.departures import departures
+from evalkit.report.extremes import Progress, ignored
 from evalkit.report.facts import metric_facts, package_facts, protocol_facts, run_facts
 from evalkit.report.joined import ReportError, join_runs
-from evalkit.report.listening import listening_panel
 from evalkit.report.published import HEAD, WORDS, published_table
 from evalkit.report.rates import rates_chart
-from evalkit.report.reconstruction import Progress, untold
 from evalkit.report.rows import differences_chart, distributions_chart
 from evalkit.report.sweeps import configurations_chart, reported_sweeps
 from evalkit.report.usage import usage_chart
@@ -29,7 +28,7 @@ FILE_NAME = "report.html"
 
 
 def report_page(
-    runs: Sequence[SavedRun], listen: int = 6, progress: Progress = untold, trust_code: bool = False
+    runs: Sequence[SavedRun], listen: int = 6, progress: Progress = ignored, trust_code: bool = False
 ) -> str:
     """One page about `runs` (`evalkit.load_run`), which needs neither a server nor the network.
 
@@ -56,7 +55,11 @@ def report_page(
     copies = [comparison_copies(joined, notes), differences_copies(joined), *(texts for _, _, texts in published)]
     copies += [each.copies for sweep in sweeps for each in sweep.tables]
     rates = configurations_chart(sweeps[0]) if len(runs) == len(sweeps) == 1 else None
-    panel = listening_panel(joined.runs, joined.names, listen, progress, trust_code)
+    panel = None
+    if listen:
+        from evalkit.report.listening import listening_panel  # what reads and draws audio
+
+        panel = listening_panel(joined.runs, joined.names, listen, progress, trust_code)
     return render(
         "report/page.html.j2",
         styles=("report/report.css", *(panel.styles if panel else [])),
@@ -108,7 +111,7 @@ def write_report(
     runs: Sequence[SavedRun],
     out: Path | None = None,
     listen: int = 6,
-    progress: Progress = untold,
+    progress: Progress = ignored,
     trust_code: bool = False,
 ) -> Path:
     """Write the page of `runs` to `out` (default: `report_path`), whole or not at all; the path.

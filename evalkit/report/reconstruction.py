@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import soundfile
 
-from evalkit.report.extremes import Key
+from evalkit.report.extremes import Key, Progress, ignored
 from evalkit.report.sound import ORIGINAL, Unheard, decode_flac, told, too_long
 from evalkit.run.saved_run import SavedRun
 from evalkit.scoring.protocol import GROUND_TRUTH
 
 if TYPE_CHECKING:
     from evalkit.report.again import AudioAgain
-
-# Told of systems whose audio is made again: how many are done, of how many.
-Progress = Callable[[int, int], None]
-
-
-def untold(done: int, total: int) -> None:
-    """Progress that nobody looks at."""
 
 
 class RunAudio:
@@ -84,7 +77,7 @@ class RunAudio:
 
         return AudioAgain(self.run, self._trust_code)
 
-    def sounds(self, keys: Sequence[Key], progress: Progress = untold) -> dict[tuple[Key, str], bytes | Unheard]:
+    def sounds(self, keys: Sequence[Key], progress: Progress = ignored) -> dict[tuple[Key, str], bytes | Unheard]:
         """(utterance, system) -> FLAC of 16 bits, or why there is none, for all systems that have scores of it.
 
         The recording itself is there as `ORIGINAL` where ground-truth was not scored. Each system is loaded once.
