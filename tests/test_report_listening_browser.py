@@ -354,8 +354,8 @@ class TestBlind:
         assert rows.locator("img").count() == 0
         assert not part(opened, "extremes").is_visible()
         row(opened, 2).get_by_role("button").click()
-        assert "System 3" in said(opened)
         (sound,) = played(opened, 1)
+        wait(opened, "document.querySelector(\"[data-part='said']\").textContent.includes('System 3')")
         assert sound["offset"] == 0
         chosen = state(opened, "system")
         part(opened, "blind").click()

@@ -105,7 +105,7 @@ def cover_levels(places: NDArray[np.float64], reach: float) -> list[int]:
 
 
 def _level(row: Mapping[Any, Any], metric: str) -> tuple[str, float, float, float, int]:
-    return row["system"], row[metric], *(row[f"{metric}{end}"] for end in ENDS)  # type: ignore[return-value]
+    return row["system"], row[metric], *(row[f"{metric}{end}"] for end in ENDS)
 
 
 def _rates(points: Sequence[RatePoint]) -> Axis:
