@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 from torch import Tensor
 
 from benchmarks.plain_codec import plain_codec, plain_discriminators
@@ -91,7 +91,7 @@ class PublishedStep:
 
 
 def our_step(size: str, precision: str) -> Callable[[Tensor], object]:
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     codec = build_codec(size)
     config = train_config(losses=LOSSES, spectral_steps=0, precision=precision)
     fabric = Fabric(accelerator="cpu", devices=1, precision=precision)  # type: ignore[arg-type]

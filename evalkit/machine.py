@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
 
 PACKAGES = (
-    "distillmos", "librosa", "lightning", "numpy", "onnxruntime", "pandas", "pesq", "pystoi", "scipy", "soundfile",
+    "distillmos", "librosa", "lightning-fabric", "numpy", "onnxruntime", "pandas", "pesq", "pystoi", "scipy", "soundfile",
     "speechmos", "torch", "torchaudio", "torchcrepe", "utmos-pytorch", "vector-quantize-pytorch",
 )  # fmt: skip
 

@@ -185,7 +185,7 @@ class TestMistakes:
         assert tuple(system.name for system in anchors(16_000)) == KNOWN_ANSWERS
 
     def test_precisions_are_those_that_training_takes(self) -> None:
-        from lightning.fabric import Fabric
+        from lightning_fabric import Fabric
 
         for precision in PRECISIONS:
             Fabric(accelerator="cpu", devices=1, precision=precision)  # type: ignore[arg-type]

@@ -25,7 +25,7 @@ from q2d2.registry import Registry, UnknownName
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("q2d2", "baselines", "evalkit")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-SLOW_IMPORTS = ("torch", "torchaudio", "lightning", "matplotlib", "pandas", "pyarrow", "scipy")
+SLOW_IMPORTS = ("torch", "torchaudio", "lightning_fabric", "matplotlib", "pandas", "pyarrow", "scipy")
 
 
 def run_python(code: str) -> subprocess.CompletedProcess[str]:
@@ -77,7 +77,7 @@ try:
 except SystemExit as stop:
     assert not stop.code, stop.code
 """
-    assert not {"torch", "torchaudio", "lightning"} & set(loaded_after(code))
+    assert not {"torch", "torchaudio", "lightning_fabric"} & set(loaded_after(code))
     assert (tmp_path / "run" / "report.html").is_file()
 
 

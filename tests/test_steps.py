@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 from torch import Tensor
 
 from q2d2.bottleneck import build_bottleneck

@@ -11,8 +11,8 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-from lightning.fabric import Fabric
-from lightning.fabric.strategies import DDPStrategy
+from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor, nn
 
 from q2d2.bfloat16 import check_bfloat16

@@ -13,8 +13,8 @@ from functools import cached_property
 from typing import Generic, NamedTuple, TypeVar
 
 import torch
-from lightning.fabric import Fabric
-from lightning.fabric.wrappers import _FabricModule
+from lightning_fabric import Fabric
+from lightning_fabric.wrappers import _FabricModule
 from torch import Tensor, nn
 
 from q2d2.codec import CodecOutput
