@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import torch
 
 PACKAGES = (
-    "distillmos", "librosa", "lightning-fabric", "numpy", "onnxruntime", "pandas", "pesq", "pystoi", "scipy", "soundfile",
-    "speechmos", "torch", "torchaudio", "torchcrepe", "utmos-pytorch", "vector-quantize-pytorch",
+    "distillmos", "librosa", "lightning-fabric", "numpy", "onnxruntime", "pandas", "pesq", "pystoi", "scipy",
+    "soundfile", "speechmos", "torch", "torchaudio", "torchcrepe", "utmos-pytorch", "vector-quantize-pytorch",
 )  # fmt: skip
 
 
