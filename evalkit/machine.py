@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,18 +16,25 @@ from q2d2.errors import UserError
 if TYPE_CHECKING:
     import torch
 
+# What numbers of any run depend on; what a metric brings besides, its class says.
 PACKAGES = (
-    "distillmos", "librosa", "lightning-fabric", "numpy", "onnxruntime", "pandas", "pesq", "pystoi", "scipy",
-    "soundfile", "speechmos", "torch", "torchaudio", "torchcrepe", "utmos-pytorch", "vector-quantize-pytorch",
-)  # fmt: skip
+    "lightning-fabric",
+    "numpy",
+    "pandas",
+    "scipy",
+    "soundfile",
+    "torch",
+    "torchaudio",
+    "vector-quantize-pytorch",
+)
 
 
-def describe_environment() -> dict[str, Any]:
-    """Version of the code, of Python and of the libraries that numbers depend on, and the machine."""
+def describe_environment(packages: Iterable[str] = ()) -> dict[str, Any]:
+    """Version of the code, of Python, of PACKAGES and `packages`, and the machine."""
     return {
         "version": code_version(),
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: _version(name) for name in sorted({*PACKAGES, *packages})},
         "hardware": hardware_fingerprint(),
     }
 

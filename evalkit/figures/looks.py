@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from evalkit.metrics import headline_metrics
+
 # Lightness L* 18, 71, 54, 27, 80, 36, 63, 45: neighbours differ most, and no two are alike in grey.
 CODEC_COLORS = ("#0c207b", "#2fb9f8", "#1b9365", "#820b19", "#f5bf1f", "#135794", "#ce79c6", "#d31808")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h", "p")
@@ -24,8 +26,6 @@ LINES: tuple[LineStyle, ...] = (
     (0, (1, 3)),
     (0, (3, 1, 1, 1)),
 )
-# What codec papers report comes first, on one page.
-FIRST_METRICS = ("utmos", "pesq", "stoi", "vuv_f1")
 MAX_PANELS = 6
 HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx", "----", "||||", "++++", "oooo")
 ANCHOR_COLORS = ("#000000", "#6b6b6b", "#a0a0a0")
@@ -100,7 +100,7 @@ def spread(positions: ArrayLike, gap: float, low: float, high: float) -> NDArray
 
 def pages(metrics: Iterable[str]) -> list[list[str]]:
     """Metric keys in the figures they are drawn in: four that papers report first, then even parts of at most six."""
-    order = {name: position for position, name in enumerate(FIRST_METRICS)}
+    order = {name: position for position, name in enumerate(headline_metrics())}
     ordered = sorted(metrics, key=lambda key: order.get(key.partition("@")[0], len(order)))
     first, rest = ordered[: len(order)], ordered[len(order) :]
     count = -(-len(rest) // MAX_PANELS)

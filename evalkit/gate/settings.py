@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
-from evalkit.metrics import METRICS
+from evalkit.metrics import METRICS, thresholds
 from evalkit.schema import MAX_COUNT, Strict, YamlSources, validated
 from q2d2.errors import UserError, did_you_mean, printable, shown
 
@@ -145,6 +145,7 @@ def load_gate(source: str | None = None) -> Gate:
         GateError: it cannot be read, has an unknown key, or a value is out of range.
     """
     values = SOURCES.read("default")
+    values["thresholds"] = thresholds()
     where = "gate default"
     if source is not None:
         where = f"gate {source}"

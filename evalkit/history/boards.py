@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 
 from evalkit.history.publication import Publication
 from evalkit.history.summaries import SYSTEM_NUMBERS
+from evalkit.metrics import headline_metrics
 from evalkit.tables import MetricFormat, metric_format
 from evalkit.tables.cells import format_number
 
 RATES = ("bits_per_frame", "kbps")
 Row = Mapping[str, Any]  # of a summary, with `position`
 # What codec papers report comes first.
-FIRST_METRICS = ("utmos", "pesq", "stoi", "vuv_f1")
 
 
 class BoardCell(NamedTuple):
@@ -96,7 +96,7 @@ def ordered_columns(rows: Iterable[Row]) -> list[str]:
     scored: dict[str, bool] = {}
     for row in rows:
         scored[row["metric"]] = scored.get(row["metric"], False) or row["n_ok"] > 0
-    place = {name: position for position, name in enumerate(FIRST_METRICS)}
+    place = {name: position for position, name in enumerate(headline_metrics())}
     metrics = [name for name in scored if name not in SYSTEM_NUMBERS]
     metrics.sort(key=lambda name: (not scored[name], place.get(name, len(place))))
     rates = [name for name in RATES if name in scored]

@@ -7,7 +7,8 @@ module stays cheap: torch and the metric libraries load when something is scored
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,7 +24,10 @@ __all__ = [
     "Metric",
     "Unavailable",
     "Unscorable",
+    "headline_metrics",
     "load_metric",
+    "packages",
+    "thresholds",
     "version_on",
 ]
 
@@ -72,8 +76,12 @@ class Metric(Protocol):
         version: changes whenever equal signals may score differently (library, its version, mode, weights).
         decimals: digits after the point in tables.
 
-    An attribute `caveat`, a sentence, is printed under every table with the metric. An attribute `bounds`, (lowest,
-    highest) that the definition allows, makes a value beyond them a failed score.
+    Attributes that a class may have, too:
+        caveat: a sentence that is printed under every table with the metric.
+        bounds: (lowest, highest) that the definition allows; a value beyond them is a failed score.
+        threshold: the smallest difference of means that `evalkit compare` counts, in the metric's unit; otherwise 0.
+        headline: True for what papers on codecs report: first in figures and on the site, in the order of METRICS.
+        packages: distributions whose versions its numbers depend on, noted in run.json.
     """
 
     name: str
@@ -118,6 +126,28 @@ class Analysis(Protocol):
             Unscorable: this signal cannot be analysed; the message says why.
         """
         ...
+
+
+def thresholds() -> dict[str, float]:
+    """Metric -> its `threshold`, of all registered ones that can be imported."""
+    return {name: float(getattr(metric, "threshold", 0.0)) for name, metric in _classes()}
+
+
+@functools.cache
+def headline_metrics() -> tuple[str, ...]:
+    """Those that papers on codecs report, in the order of METRICS."""
+    return tuple(name for name, metric in _classes() if getattr(metric, "headline", False))
+
+
+def packages() -> set[str]:
+    """Distributions that numbers of registered metrics depend on."""
+    return {package for _, metric in _classes() for package in getattr(metric, "packages", ())}
+
+
+def _classes() -> Iterator[tuple[str, type[Metric]]]:
+    for name in METRICS.names():
+        with suppress(ImportError):  # of a package that is missing here
+            yield name, METRICS.resolve(name)
 
 
 @functools.cache

@@ -43,6 +43,8 @@ class DistillMos:
     needs_reference: bool = False
     sample_rate: int | None = 16_000
     decimals: int = 2
+    threshold = 0.05
+    packages = ("distillmos",)
     bounds: tuple[float, float] = (1.0, 5.0)
     caveat: str = CAVEAT
 

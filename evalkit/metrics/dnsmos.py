@@ -110,6 +110,8 @@ class DnsmosP808:
     needs_reference: bool = False
     sample_rate: int | None = RATE
     decimals: int = 2
+    threshold = 0.05
+    packages = ("librosa", "onnxruntime", "speechmos")
     caveat: str = CAVEAT
 
     MODEL = "p808"

@@ -38,6 +38,9 @@ class Pesq:
     needs_reference: bool = True
     sample_rate: int | None = 16000
     decimals: int = 2
+    threshold = 0.05
+    headline = True
+    packages = ("pesq",)
     bounds: tuple[float, float] = (0.99, 4.65)
 
     MODE: ClassVar[str] = "wb"

@@ -39,6 +39,7 @@ def shared_track() -> PitchTrack:
 class PitchMetric:
     """What the three have in common; `compare` is each one's own."""
 
+    packages = ("torchcrepe",)
     needs_reference: bool = True
     sample_rate: int | None = 16_000
 
@@ -59,6 +60,8 @@ class VuvF1(PitchMetric):
     unit: str = ""
     higher_is_better: bool = True
     decimals: int = 3
+    threshold = 0.01
+    headline = True
     bounds: tuple[float, float] = (0.0, 1.0)
 
     def compare(self, reference: Features, estimate: Features) -> float:
@@ -83,6 +86,7 @@ class PeriodicityRmse(PitchMetric):
     unit: str = ""
     higher_is_better: bool = False
     decimals: int = 3
+    threshold = 0.01
 
     def compare(self, reference: Features, estimate: Features) -> float:
         """RMS difference in [0, 1] of two pitch tracks."""
@@ -98,6 +102,7 @@ class PitchRmse(PitchMetric):
     unit: str = "cents"
     higher_is_better: bool = False
     decimals: int = 1
+    threshold = 2.0
 
     def compare(self, reference: Features, estimate: Features) -> float:
         """RMS difference in cents of two pitch tracks.

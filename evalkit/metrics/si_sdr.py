@@ -42,6 +42,8 @@ class SiSdr:
     sample_rate: int | None = None
     version: str = "1"
     decimals: int = 1
+    threshold = 0.3
+    packages = ("scipy",)
     bounds: tuple[float, float] = (-100.0, 100.0)
 
     def score(self, reference: NDArray[np.float32], estimate: NDArray[np.float32], sample_rate: int) -> float:

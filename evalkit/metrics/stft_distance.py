@@ -50,6 +50,8 @@ class StftDistance:
     sample_rate: int | None = 16_000
     version: str = "1"
     decimals: int = 3
+    threshold = 0.02
+    packages = ("scipy",)
 
     def score(self, reference: NDArray[np.float32], estimate: NDArray[np.float32], sample_rate: int) -> float:
         """Distance of `estimate` (samples,) from `reference` (samples,), float, `sample_rate` 16000 Hz.

@@ -40,6 +40,9 @@ class Stoi:
     needs_reference: bool = True
     sample_rate: int | None = None
     decimals: int = 3
+    threshold = 0.005
+    headline = True
+    packages = ("pystoi",)
     bounds: tuple[float, float] = (-1.0, 1.000001)
 
     EXTENDED = False
@@ -70,6 +73,8 @@ class Estoi(Stoi):
 
     name: str = "estoi"
     label: str = "ESTOI"
+    threshold = 0.01
+    headline = False
 
     EXTENDED = True
 

@@ -72,6 +72,9 @@ class Utmos:
     needs_reference: bool = False
     sample_rate: int | None = SAMPLE_RATE
     decimals: int = 2
+    threshold = 0.05
+    headline = True
+    packages = ("utmos-pytorch",)
 
     def __init__(self) -> None:
         library = library_version("utmos-pytorch")

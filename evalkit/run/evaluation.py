@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from evalkit.datasets import Utterance
 from evalkit.machine import describe_environment
-from evalkit.metrics import Metric, Unavailable, load_metric, version_on
+from evalkit.metrics import Metric, Unavailable, load_metric, packages, version_on
 from evalkit.run.store import RunStore, UtteranceRecord, example_path, read_example
 from evalkit.run.systems import System, UnavailableSystem
 from evalkit.scoring.pair import Pair, Score
@@ -104,7 +104,7 @@ class Evaluation:
     def describe(self) -> dict[str, Any]:
         """Test set, protocol, versions and machine, for run.json."""
         rates = {name: (metric.sample_rate, metric.version) for name, metric in self.loaded.items()}
-        return describe_environment() | {
+        return describe_environment(packages()) | {
             "notes": list(self.notes),
             "protocol": {"label": self.protocol.label} | self.protocol.describe(rates),
             "unavailable": self.unavailable,

@@ -30,12 +30,13 @@ class NoSweep(UserError, ValueError):
 def write_sweep(folder: Path, sweep: Sweep, trials: Sequence[Trial]) -> None:
     """Note in `folder` what the sweep is, for `evalkit sweep status` and `report`."""
     from evalkit.machine import describe_environment
+    from evalkit.metrics import packages
 
     folder.mkdir(parents=True, exist_ok=True)
     values = {
         "schema_version": SCHEMA_VERSION,
         "sweep": sweep.model_dump(mode="json", by_alias=True, exclude_defaults=True),
-        **describe_environment(),
+        **describe_environment(packages()),
         "trials": [trial.describe() for trial in trials],
     }
     write_atomically(folder / DESCRIPTION, json.dumps(values, ensure_ascii=False, indent=1) + "\n")
