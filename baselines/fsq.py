@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import vector_quantize_pytorch as vqpt
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 
 from baselines.projected import ProjectedBottleneck, require
 from q2d2.errors import shown
+from q2d2.families import Family, even_levels
 from q2d2.limits import require_list
 from q2d2.projection import fit_projections
 
@@ -57,6 +60,10 @@ class FSQ(ProjectedBottleneck):
         # The library's values are k / (level // 2), k from -(level // 2); halves move with the module, not the state.
         self.register_buffer("halves", torch.tensor([level // 2 for level in levels]), persistent=False)
 
+    @classmethod
+    def families(cls) -> list[Family]:
+        return [Family("fsq", _nearest, group=1)]
+
     def fit(self, latents: Tensor) -> None:
         assert isinstance(self.project_in, nn.Linear)
         assert isinstance(self.project_out, nn.Linear)
@@ -75,3 +82,8 @@ class FSQ(ProjectedBottleneck):
     def _round(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         rounded, _ = self.rounding(frames)
         return rounded, (rounded.detach() * self.halves + self.halves).round().long()
+
+
+def _nearest(bits: float, channels: int) -> tuple[dict[str, Any], float]:
+    levels, total = even_levels(bits, channels, math.log2)
+    return {"levels": levels}, total

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -12,6 +14,7 @@ from torch.nn import functional
 from baselines.codebook import MAX_CODES, EmaCodebook, is_distributed
 from baselines.projected import MAX_WEIGHT, ProjectedBottleneck, require
 from q2d2.errors import shown
+from q2d2.families import Family
 from q2d2.limits import (
     MAX_CHANNELS,
     MAX_CODEBOOK_VALUES,
@@ -21,6 +24,7 @@ from q2d2.limits import (
     require_size,
 )
 
+MAX_STAGE_BITS = 10  # the size of codebooks of SoundStream, Encodec and DAC
 DROPPED = -1  # the code of a quantizer that quantizer dropout left out
 
 
@@ -49,6 +53,10 @@ class RVQ(ProjectedBottleneck):
     """
 
     lowest_code = DROPPED
+
+    @classmethod
+    def families(cls) -> list[Family]:
+        return [Family("rvq", _nearest)]
 
     def __init__(
         self,
@@ -128,3 +136,9 @@ class RVQ(ProjectedBottleneck):
             dist.broadcast(agreed, src=0)
             depth = int(agreed)
         return depth
+
+
+def _nearest(bits: float, channels: int) -> tuple[dict[str, Any], float]:
+    stages = max(1, math.ceil(bits / MAX_STAGE_BITS - 1e-9))
+    size = max(2, round(2 ** (bits / stages)))
+    return {"codebook_size": size, "num_quantizers": stages}, stages * math.log2(size)

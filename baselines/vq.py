@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 from torch import Tensor
 from torch.nn import functional
 
 from baselines.codebook import EmaCodebook
 from baselines.projected import MAX_WEIGHT, ProjectedBottleneck
+from q2d2.families import MAX_CODEBOOK, Family
 from q2d2.limits import require_number
 
 
@@ -29,6 +33,10 @@ class VQ(ProjectedBottleneck):
     Raises:
         ValueError: an option is out of range, or latents or codes have another shape.
     """
+
+    @classmethod
+    def families(cls) -> list[Family]:
+        return [Family("vq", _nearest)]
 
     def __init__(
         self,
@@ -65,3 +73,8 @@ class VQ(ProjectedBottleneck):
         names |= {name: own[f"codebook.{name}"][0] for name in ("cluster_size", "embed", "embed_avg")}
         projections = {f"vq.layers.0.{name}": value for name, value in own.items() if name.startswith("project_")}
         return projections | {f"vq.layers.0._codebook.{name}": value for name, value in names.items()}
+
+
+def _nearest(bits: float, channels: int) -> tuple[dict[str, Any], float]:
+    size = min(MAX_CODEBOOK, max(2, round(2**bits)))
+    return {"codebook_size": size}, math.log2(size)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from q2d2.errors import shown
+from q2d2.families import Family
 from q2d2.plain_values import shortened
 from q2d2.registry import Registry
 
@@ -73,6 +74,11 @@ class Bottleneck(nn.Module, ABC):
     def tokens_per_frame(self) -> int:
         """Indices of one frame as published tables count them: one a quantizer, or one for a product of codes."""
         return tokens_per_frame(type(self), self.codebook_sizes)
+
+    @classmethod
+    def families(cls) -> Sequence[Family]:
+        """Its families at equal rates, by which sweeps and `evalkit tune` choose sizes; none by default."""
+        return ()
 
     def fit(self, latents: Tensor) -> None:
         """Start from latents (batch, dim, frames) of a trained backbone; called before a warm-started training.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
-from q2d2.lattices import Lattice
+from q2d2.families import Family, even_levels
+from q2d2.lattices import LATTICES, Lattice
 from q2d2.limits import require_list
 from q2d2.snapping import Gradient, SnappingBottleneck
 
@@ -40,8 +43,24 @@ class LatticeQuantizer(SnappingBottleneck):
         self.lattices = lattices
         self.codebook_sizes = tuple(each.num_points for each in lattices)
 
+    @classmethod
+    def families(cls) -> list[Family]:
+        return [_family(name, channels) for name, (channels, *_) in LATTICES.items()]
+
     def _sets(self) -> tuple[Lattice, ...]:
         return self.lattices
 
     def _look_up(self, group: int, codes: Tensor) -> Tensor:
         return self.lattices[group].points(codes)
+
+
+def _family(lattice: str, group: int) -> Family:
+    @functools.cache
+    def bits_of_group(level: int) -> float:
+        return Lattice(lattice, level).bits
+
+    def nearest(bits: float, channels: int) -> tuple[dict[str, Any], float]:
+        levels, total = even_levels(bits, max(1, round(channels / group)), bits_of_group)
+        return {"levels": levels}, total
+
+    return Family(lattice, nearest, {"lattice": lattice}, group=group, channels_per_level=group)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from q2d2.errors import shown
+from q2d2.families import Family, even_levels
 from q2d2.limits import MAX_POINTS, require_list
 from q2d2.snapping import SPAN_MARGIN, Gradient, SnappingBottleneck
-from q2d2.tilings import Tiling, build_tiling, check_levels
+from q2d2.tilings import TILINGS, Tiling, build_tiling, check_levels
 
 __all__ = ["Q2D2", "SPAN_MARGIN", "Gradient"]
 
@@ -57,6 +60,10 @@ class Q2D2(SnappingBottleneck):
         self.tilings = nn.ModuleList(tilings)
         self.codebook_sizes = tuple(grid.num_points for grid in tilings)
 
+    @classmethod
+    def families(cls) -> list[Family]:
+        return [_family(name) for name in TILINGS]
+
     def frame_index(self, codes: Tensor) -> Tensor:
         """Codes (batch, pairs, frames) -> one index per frame (batch, frames) int64, as the published model has it.
 
@@ -80,3 +87,15 @@ class Q2D2(SnappingBottleneck):
     def _look_up(self, group: int, codes: Tensor) -> Tensor:
         # Unlike points[codes], an embedding refuses negative codes.
         return F.embedding(codes, self._sets()[group].points)
+
+
+def _family(tiling: str) -> Family:
+    @functools.cache
+    def bits_of_pair(level: int) -> float:
+        return build_tiling(tiling, level, level).bits
+
+    def nearest(bits: float, channels: int) -> tuple[dict[str, Any], float]:
+        levels, total = even_levels(bits, max(1, round(channels / 2)), bits_of_pair)
+        return {"levels": [level for level in levels for _ in range(2)]}, total
+
+    return Family(tiling, nearest, {"tiling": tiling}, group=2)

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evalkit.sweeps.families import FAMILIES, FamilyError, family_of, nearest
+from evalkit.sweeps.families import FamilyError, families, family_of, nearest
 from q2d2.bottleneck import build_bottleneck
 
 
-@pytest.mark.parametrize("family", sorted(FAMILIES))
+@pytest.mark.parametrize("family", sorted(families()))
 @pytest.mark.parametrize("channels", [6, 8])
 def test_the_rate_is_that_of_the_bottleneck_itself(family, channels):
     target = 12.0 if family == "vq" else 15.14

@@ -155,11 +155,11 @@ def nearest(
     ] = None,
 ) -> None:
     """Print each family's configuration nearest to a rate, and the rate it has exactly."""
-    from evalkit.sweeps.families import FAMILIES, FamilyError
+    from evalkit.sweeps.families import FamilyError, families
     from evalkit.sweeps.families import nearest as find
 
     for target in bits_per_frame:
-        for name in family or FAMILIES:
+        for name in family or families():
             try:
                 found = find(name, target, channels)
             except FamilyError as error:

@@ -59,12 +59,10 @@ class Selector(Strict):
     @field_validator("family", "bottleneck")
     @classmethod
     def _known(cls, name: str | None, info: Any) -> str | None:
-        from evalkit.sweeps.families import FAMILIES
+        from evalkit.sweeps.families import family_names
         from q2d2.bottleneck import BOTTLENECKS
 
-        known = BOTTLENECKS.names()
-        if info.field_name == "family":  # those of q2d2 and lattice are their tilings and lattices
-            known = list(dict.fromkeys([*FAMILIES, *(each for each in known if each not in ("q2d2", "lattice"))]))
+        known = family_names() if info.field_name == "family" else BOTTLENECKS.names()
         if name is not None and name not in known:
             raise ValueError(
                 f"no {info.field_name} {shown(name)}.{did_you_mean(name, known)} Known: {', '.join(known)}"

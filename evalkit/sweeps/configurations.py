@@ -194,10 +194,9 @@ def _bottleneck(trials: pd.DataFrame, varied: Mapping[str, Any], family: str) ->
         if root == "bottleneck" and option:
             found[option] = value
     if found:
-        from q2d2.lattices import LATTICES  # these load torch, which reading tables has no need of
-        from q2d2.tilings import TILINGS
+        from evalkit.sweeps.families import families  # torch, which reading tables has no need of
 
-        found.setdefault("name", "q2d2" if family in TILINGS else "lattice" if family in LATTICES else family)
+        found.setdefault("name", families()[family][0] if family in families() else family)
     return found
 
 
@@ -206,9 +205,9 @@ def _channels(family: str, bottleneck: Mapping[str, Any]) -> int | None:
     levels = bottleneck.get("levels")
     if not isinstance(levels, list):
         return None
-    from q2d2.lattices import LATTICES
+    from evalkit.sweeps.families import families
 
-    return len(levels) * (LATTICES[family][0] if family in LATTICES else 1)
+    return len(levels) * (families()[family][1].channels_per_level if family in families() else 1)
 
 
 def _variant(varied: Mapping[str, Any]) -> dict[str, str]:

@@ -1,23 +1,19 @@
-"""Families of bottlenecks as a curve over the rate: the configuration of each that is nearest to a target rate."""
+"""The families of all bottlenecks, each as a curve over the rate."""
 
 from __future__ import annotations
 
-import bisect
 import functools
+import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from q2d2.bottleneck import BOTTLENECKS
 from q2d2.errors import UserError, did_you_mean
-from q2d2.lattices import LATTICES, Lattice
-from q2d2.tilings import TILINGS, build_tiling
-
-# Beyond this a codebook cannot be filled by the frames of a batch, and k-means on one starts most codes empty.
-MAX_CODEBOOK = 2**14
-MAX_STAGE_BITS = 10  # the size of codebooks of SoundStream, Encodec and DAC
-MAX_LEVELS = 256
-LEAST_LEVELS = 3  # with 2, every point of a tiling lies on its border
+from q2d2.families import Family
+from q2d2.registry import UnknownName
 
 
 class FamilyError(UserError, ValueError):
@@ -29,7 +25,7 @@ class Configuration:
     """One bottleneck of a family.
 
     Attributes:
-        family: its name in FAMILIES.
+        family: its name.
         bottleneck: {"name": ..., **options}.
         bits_per_frame: nominal, exact: sum of log2 of the codebook sizes.
     """
@@ -39,8 +35,21 @@ class Configuration:
     bits_per_frame: float
 
 
-# (target in bits per frame, channels) -> the nearest configuration's options and its rate.
-Search = Callable[[float, int], tuple[dict[str, Any], float]]
+@functools.cache
+def families() -> dict[str, tuple[str, Family]]:
+    """Family -> the name of its bottleneck, and what that says of it; of all registered ones that can be imported."""
+    found: dict[str, tuple[str, Family]] = {}
+    for name in BOTTLENECKS.names():
+        with suppress(ImportError):
+            for family in BOTTLENECKS.resolve(name).families():
+                found.setdefault(family.name, (name, family))
+    return found
+
+
+def family_names() -> list[str]:
+    """What a bottleneck can be in tables: its family, or its own name where it has none."""
+    named = {name for name, _ in families().values()}
+    return list(dict.fromkeys([*families(), *(name for name in BOTTLENECKS.names() if name not in named)]))
 
 
 def nearest(family: str, bits_per_frame: float, channels: int = 6) -> Configuration:
@@ -50,7 +59,8 @@ def nearest(family: str, bits_per_frame: float, channels: int = 6) -> Configurat
     allows. VQ has one codebook, RVQ as few as hold 10 bits each, all of one size.
 
     Args:
-        family: a tiling of `q2d2.tilings`, a lattice of `q2d2.lattices`, "fsq", "vq" or "rvq".
+        family: in `families()`: a tiling of `q2d2.tilings`, a lattice of `q2d2.lattices`, "fsq", "vq", "rvq", or one of
+            a bottleneck of another package.
         bits_per_frame: the target, > 0.
         channels: of the bottleneck (the paper's d), where the family has a choice: tilings take pairs, lattices whole
             groups (D4 in 6 channels becomes two groups: 8), VQ and RVQ ignore it.
@@ -58,83 +68,36 @@ def nearest(family: str, bits_per_frame: float, channels: int = 6) -> Configurat
     Raises:
         FamilyError: no such family, or none of its configurations is near (more than half a bit off).
     """
-    if family not in FAMILIES:
-        raise FamilyError(f"no family {family!r}.{did_you_mean(family, FAMILIES)} Known: {', '.join(FAMILIES)}.")
+    if family not in families():
+        raise FamilyError(f"no family {family!r}.{did_you_mean(family, families())} Known: {', '.join(families())}.")
     if not (math.isfinite(bits_per_frame) and bits_per_frame > 0):
         raise FamilyError(f"bits_per_frame {bits_per_frame}: expected a positive number")
     if channels < 1:
         raise FamilyError(f"channels {channels}: expected at least 1")
-    bottleneck, bits = FAMILIES[family](bits_per_frame, channels)
+    bottleneck, known = families()[family]
+    options, bits = known.nearest(bits_per_frame, channels)
     if abs(bits - bits_per_frame) > 0.5:
         raise FamilyError(
             f"{family} with {channels} channels has nothing near {bits_per_frame:g} bits per frame, the nearest has "
             f"{bits:.2f}: choose another rate or number of channels, or leave the family out"
         )
-    return Configuration(family, bottleneck, bits)
+    return Configuration(family, {"name": bottleneck, **known.option, **options}, bits)
 
 
 def family_of(bottleneck: Mapping[str, Any]) -> str:
     """The family a bottleneck belongs to: the tiling of Q2D2, the lattice of `lattice`, else its name."""
-    kind = {"q2d2": "tiling", "lattice": "lattice"}.get(str(bottleneck["name"]))
-    defaults = {"tiling": "rhombic", "lattice": "d4"}
-    return str(bottleneck["name"]) if kind is None else str(bottleneck.get(kind, defaults[kind]))
+    name = str(bottleneck["name"])
+    of_this = [family for owner, family in families().values() if owner == name]
+    if len(of_this) == 1:
+        return of_this[0].name
+    for family in of_this:
+        if all(bottleneck.get(key, _default(name, key)) == value for key, value in family.option.items()):
+            return family.name
+    return str(next((bottleneck[key] for family in of_this for key in family.option if key in bottleneck), name))
 
 
-def _by_levels(bits: float, groups: int, bits_of: Callable[[int], float]) -> tuple[list[int], float]:
-    """Levels of each group, n or n + 1, whose bits add up nearest to `bits`; `bits_of` grows with the level."""
-    candidates = range(LEAST_LEVELS + 1, MAX_LEVELS)
-    above = bisect.bisect_right(candidates, bits, key=lambda level: groups * bits_of(level))
-    level = LEAST_LEVELS + above  # the last whose bits do not exceed `bits`
-    totals = [raised * bits_of(level + 1) + (groups - raised) * bits_of(level) for raised in range(groups + 1)]
-    raised = min(range(groups + 1), key=lambda raised: abs(totals[raised] - bits))
-    return [level + 1] * raised + [level] * (groups - raised), totals[raised]
-
-
-def _tiling(name: str) -> Search:
-    @functools.cache
-    def pair(level: int) -> float:
-        return build_tiling(name, level, level).bits
-
-    def search(bits: float, channels: int) -> tuple[dict[str, Any], float]:
-        levels, total = _by_levels(bits, max(1, round(channels / 2)), pair)
-        return {"name": "q2d2", "tiling": name, "levels": [level for level in levels for _ in range(2)]}, total
-
-    return search
-
-
-def _lattice(name: str) -> Search:
-    @functools.cache
-    def group(level: int) -> float:
-        return Lattice(name, level).bits
-
-    def search(bits: float, channels: int) -> tuple[dict[str, Any], float]:
-        levels, total = _by_levels(bits, max(1, round(channels / LATTICES[name][0])), group)
-        return {"name": "lattice", "lattice": name, "levels": levels}, total
-
-    return search
-
-
-def _fsq(bits: float, channels: int) -> tuple[dict[str, Any], float]:
-    levels, total = _by_levels(bits, channels, math.log2)
-    return {"name": "fsq", "levels": levels}, total
-
-
-def _vq(bits: float, channels: int) -> tuple[dict[str, Any], float]:
-    size = min(MAX_CODEBOOK, max(2, round(2**bits)))
-    return {"name": "vq", "codebook_size": size}, math.log2(size)
-
-
-def _rvq(bits: float, channels: int) -> tuple[dict[str, Any], float]:
-    stages = max(1, math.ceil(bits / MAX_STAGE_BITS - 1e-9))
-    size = max(2, round(2 ** (bits / stages)))
-    return {"name": "rvq", "codebook_size": size, "num_quantizers": stages}, stages * math.log2(size)
-
-
-# A further family is a line here.
-FAMILIES: dict[str, Search] = {
-    **{name: _tiling(name) for name in TILINGS},
-    **{name: _lattice(name) for name in LATTICES},
-    "fsq": _fsq,
-    "rvq": _rvq,
-    "vq": _vq,
-}
+@functools.cache
+def _default(bottleneck: str, option: str) -> Any:
+    with suppress(UnknownName):
+        return inspect.signature(BOTTLENECKS.resolve(bottleneck)).parameters[option].default
+    return None

@@ -14,7 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from evalkit.run.experiment import built_in_experiments
 from evalkit.schema import FILE_NAME, MAX_NAME, Strict, YamlSources, validated
 from evalkit.sweeps import SweepError
-from evalkit.sweeps.families import FAMILIES
+from evalkit.sweeps.families import families as known_families
 from q2d2.errors import did_you_mean, printable, shown
 from q2d2.limits import MAX_CHANNELS
 
@@ -82,8 +82,8 @@ class Matched(Strict):
     @classmethod
     def _known(cls, families: list[str]) -> list[str]:
         for name in families:
-            if name not in FAMILIES:
-                raise ValueError(f"no family {shown(name)}.{did_you_mean(name, FAMILIES)} Known: {', '.join(FAMILIES)}")
+            if name not in (known := known_families()):
+                raise ValueError(f"no family {shown(name)}.{did_you_mean(name, known)} Known: {', '.join(known)}")
         return families
 
     def channels_of(self, family: str) -> list[int]:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from evalkit.sweeps.families import MAX_LEVELS, Configuration, FamilyError, nearest
+from evalkit.sweeps.families import FamilyError, families, nearest
 from q2d2.errors import UserError, did_you_mean
-from q2d2.lattices import LATTICES
-from q2d2.tilings import TILINGS, build_tiling
 
 CHANNELS = range(2, 13, 2)
-# Channels come in whole groups: the numbers between would be the same bottleneck again.
-GROUPS = {**dict.fromkeys(TILINGS, 2), **{name: lattice[0] for name, lattice in LATTICES.items()}, "fsq": 1}
 BASELINE_FAMILY, BASELINE_CHANNELS = "rhombic", 6  # the configuration that Q2D2's paper reports
 
 
@@ -66,8 +61,8 @@ class Space:
         return {choice.key: choice for choice in self.choices}
 
 
-def search_space(target: float, families: Sequence[str] | None = None) -> Space:
-    """The points of `families` (all that have channels to choose, for None) at `target` bits per frame.
+def search_space(target: float, chosen: Sequence[str] | None = None) -> Space:
+    """The points of the families `chosen` (all that have channels to choose, for None) at `target` bits per frame.
 
     Raises:
         TuneError: the target is no positive number, a family is not known or cannot be searched, or none reaches the
@@ -75,10 +70,11 @@ def search_space(target: float, families: Sequence[str] | None = None) -> Space:
     """
     if not (math.isfinite(target) and target > 0):
         raise TuneError(f"--bits-per-frame {target:g}: expected a positive number")
-    names = list(GROUPS) if families is None else list(dict.fromkeys(families))
+    known = searched_families()
+    names = list(known) if chosen is None else list(dict.fromkeys(chosen))
     for name in names:
-        if name not in GROUPS:
-            raise TuneError(f"--families: {name!r} is not searched.{did_you_mean(name, GROUPS)} Known: {_known()}.")
+        if name not in known:
+            raise TuneError(f"--families: {name!r} is not searched.{did_you_mean(name, known)} Known: {_known()}.")
     if not names:
         raise TuneError(f"--families: none given. Known: {_known()}.")
     choices: list[Choice] = []
@@ -86,7 +82,7 @@ def search_space(target: float, families: Sequence[str] | None = None) -> Space:
     for name in names:
         for channels in _channels(name):
             try:
-                found = _nearest(name, target, channels)
+                found = nearest(name, target, channels)
             except FamilyError:
                 left_out[name] = (*left_out.get(name, ()), channels)
                 continue
@@ -109,7 +105,7 @@ def baseline_choice(target: float) -> Choice:
     """
     for channels in sorted(_channels(BASELINE_FAMILY), key=lambda number: abs(number - BASELINE_CHANNELS)):
         try:
-            found = _nearest(BASELINE_FAMILY, target, channels)
+            found = nearest(BASELINE_FAMILY, target, channels)
         except FamilyError:
             continue
         return Choice(BASELINE_FAMILY, channels, found.bottleneck, found.bits_per_frame)
@@ -119,26 +115,14 @@ def baseline_choice(target: float) -> Choice:
     )
 
 
-def _nearest(family: str, target: float, channels: int) -> Configuration:
-    """`nearest`, without its search through hundreds of large tilings where even the largest is too small.
-
-    Raises:
-        FamilyError: nothing is near.
-    """
-    if family in TILINGS and channels / GROUPS[family] * _most_bits(family) < target - 0.5:
-        raise FamilyError(f"{family} with {channels} channels has nothing near {target:g} bits per frame")
-    return nearest(family, target, channels)
-
-
-@functools.cache
-def _most_bits(tiling: str) -> float:
-    """Of a pair of channels."""
-    return build_tiling(tiling, MAX_LEVELS, MAX_LEVELS).bits
+def searched_families() -> dict[str, int]:
+    """Families with channels to choose -> channels that come together: the numbers between are no other bottleneck."""
+    return {name: family.group for name, (_, family) in families().items() if family.group}
 
 
 def _channels(family: str) -> Iterator[int]:
-    return (channels for channels in CHANNELS if channels % GROUPS[family] == 0)
+    return (channels for channels in CHANNELS if channels % searched_families()[family] == 0)
 
 
 def _known() -> str:
-    return ", ".join(GROUPS)
+    return ", ".join(searched_families())
