@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from q2d2.errors import UserError, did_you_mean, printable, shown
-from q2d2.plain_values import MAX_JSON_BYTES, NotPlain, parse_yaml, read_json, read_yaml, require_plain
+from q2d2.plain_values import MAX_JSON_BYTES, NotPlain, read_json, require_plain
+from q2d2.yaml_values import parse_yaml, read_yaml
 
 MAX_NAMED = 5  # mistakes in one message
 MAX_KNOWN = 40  # keys that a message lists

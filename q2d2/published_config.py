@@ -19,7 +19,8 @@ from q2d2.bottleneck import BOTTLENECKS
 from q2d2.checkpoints import full_spec
 from q2d2.codec import Codec, CodecConfig
 from q2d2.errors import UserError, did_you_mean
-from q2d2.plain_values import NotPlain, read_yaml
+from q2d2.plain_values import NotPlain
+from q2d2.yaml_values import read_yaml
 
 FAMILIES = ("wavtokenizer", "q2d2")
 TILINGS = {"rectangle": "rectangular", "rhombic": "rhombic", "hexagon": "hexagonal"}  # the published name: ours

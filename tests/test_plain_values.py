@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from q2d2.errors import printable, shown
-from q2d2.plain_values import NotPlain, differences, parse_json, parse_yaml, read_json, read_yaml, require_plain
+from q2d2.plain_values import NotPlain, differences, parse_json, read_json, require_plain
+from q2d2.yaml_values import parse_yaml, read_yaml
 
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 10)

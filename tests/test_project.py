@@ -81,6 +81,12 @@ except SystemExit as stop:
     assert (tmp_path / "run" / "report.html").is_file()
 
 
+def test_the_codec_needs_four_packages(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.bare_codec", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
 def test_installed_version_is_the_code_version() -> None:
     assert evalkit.__version__ == q2d2.__version__ == importlib.metadata.version(PROJECT["name"]), "run `make setup`"
 

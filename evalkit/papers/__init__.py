@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-from q2d2.plain_values import parse_yaml
 from q2d2.registry import UnknownName
+from q2d2.yaml_values import parse_yaml
 
 FOLDER = files("evalkit") / "papers"
 

@@ -14,8 +14,9 @@ from evalkit.papers import paper_names, read_paper
 from evalkit.schema import FILE_NAME, MAX_COUNT, MAX_NAME, Strict, YamlSources, validated
 from evalkit.scoring.protocol import KNOWN_ANSWERS
 from q2d2.errors import UserError, did_you_mean, printable, shown
-from q2d2.plain_values import BARE_NULL, NotPlain, parse_yaml
+from q2d2.plain_values import BARE_NULL, NotPlain
 from q2d2.training.config import TrainConfig, recipe_values
+from q2d2.yaml_values import parse_yaml
 
 
 class ExperimentError(UserError, ValueError):
