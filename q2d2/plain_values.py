@@ -1,4 +1,4 @@
-"""Plain values from the JSON of anybody (and YAML, see yaml_values.py): text, numbers, lists, mappings, never large or deep.
+"""Plain values from the JSON of anybody (YAML: yaml_values.py): text, numbers, lists and mappings, never large or deep.
 
 A file may come from a stranger, or be damaged. What is read here is bounded before it takes memory or time, and what is
 no plain value is refused in one line.

@@ -16,6 +16,7 @@ from evalkit.history.publication import read_publication
 from evalkit.run.experiment import load_experiment
 from evalkit.run.saved_run import load_run
 from evalkit.sweeps.claim_files import load_claims
+from evalkit.sweeps.families import families
 from evalkit.sweeps.folder import SweepFolder
 from evalkit.sweeps.schema import load_sweep
 from evalkit.sweeps.state import read_state
@@ -25,6 +26,7 @@ from tests.command import TINY
 from tests.test_plain_values import BOMB
 
 ROOT = Path(__file__).parents[1]
+families()  # imports all bottlenecks, once: seconds that are no one's fault
 SWEEP = {"name": "mine", "experiment": "quick", "points": [{"grid": {"train.steps": [5]}}]}
 GATE = yaml.safe_load((ROOT / "evalkit" / "gate" / "default.yaml").read_text(encoding="utf-8"))
 CLAIMS = yaml.safe_load((ROOT / "evalkit" / "papers" / "q2d2-claims.yaml").read_text(encoding="utf-8"))

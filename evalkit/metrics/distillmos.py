@@ -49,7 +49,7 @@ class DistillMos:
     caveat: str = CAVEAT
 
     def __init__(self) -> None:
-        version = library_version("distillmos")
+        version = library_version("distillmos", "predictors")
         self._weights = _weights()
         try:
             digest = hashlib.sha256(self._weights.read_bytes()).hexdigest()
@@ -85,7 +85,7 @@ def _weights() -> Path:
     """The file of weights in the installed package, found without importing it (which imports torch)."""
     found = importlib.util.find_spec("distillmos")
     if found is None or not found.submodule_search_locations:
-        raise Unavailable("the library 'distillmos' is missing: pip install distillmos")
+        raise Unavailable("the library 'distillmos' is missing: pip install 'codec-bottlenecks[predictors]'")
     return Path(found.submodule_search_locations[0]) / WEIGHTS
 
 

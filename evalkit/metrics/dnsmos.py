@@ -64,11 +64,11 @@ class DnsmosAnalysis:
     sample_rate: int | None = RATE
 
     def __init__(self) -> None:
-        library_version("onnxruntime")
-        version = library_version("speechmos")
+        library_version("onnxruntime", "predictors")
+        version = library_version("speechmos", "predictors")
         found = importlib.util.find_spec("speechmos")
         if found is None or not found.submodule_search_locations:
-            raise Unavailable("the library 'speechmos' is missing: pip install speechmos")
+            raise Unavailable("the library 'speechmos' is missing: pip install 'codec-bottlenecks[predictors]'")
         folder = Path(found.submodule_search_locations[0]) / "dnsmos_models"
         self._paths = {model: folder / file for model, file in MODELS.items()}
         try:
@@ -111,7 +111,7 @@ class DnsmosP808:
     sample_rate: int | None = RATE
     decimals: int = 2
     threshold = 0.05
-    packages = ("librosa", "onnxruntime", "speechmos")
+    packages = ("onnxruntime", "speechmos")
     caveat: str = CAVEAT
 
     MODEL = "p808"

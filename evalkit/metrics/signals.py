@@ -26,8 +26,8 @@ class Unavailable(RuntimeError):
     """The metric cannot run on this machine (library or weights missing); the message says how to get them."""
 
 
-def library_version(distribution: str) -> str:
-    """Installed version of `distribution`.
+def library_version(distribution: str, extra: str = "") -> str:
+    """Installed version of `distribution`, which is of our extra `extra`, or of every installation.
 
     Raises:
         Unavailable: it is not installed.
@@ -35,7 +35,8 @@ def library_version(distribution: str) -> str:
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError as error:
-        raise Unavailable(f"the library {distribution!r} is missing: pip install {distribution}") from error
+        source = f"'codec-bottlenecks[{extra}]'" if extra else distribution
+        raise Unavailable(f"the library {distribution!r} is missing: pip install {source}") from error
 
 
 def count_clipped(signal: NDArray[Any]) -> int:
