@@ -166,9 +166,7 @@ def test_a_missing_package_is_unavailable_with_the_remedy(monkeypatch: pytest.Mo
     monkeypatch.setattr(installed, "version", missing)
     dnsmos._analysis.cache_clear()
     for metric, package in ((DnsmosP808, "onnxruntime"), (DistillMos, "distillmos")):
-        with pytest.raises(
-            Unavailable, match=rf"'{package}' is missing: pip install 'codec-bottlenecks\[predictors\]'"
-        ):
+        with pytest.raises(Unavailable, match=rf"'{package}' is missing: pip install 'codec-.*\[predictors\]'"):
             metric()
     dnsmos._analysis.cache_clear()
 

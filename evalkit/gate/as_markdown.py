@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from evalkit.gate.phrases import MARKS, MISSING, OUTCOMES, decimals, interval, shown, shown_p
 from evalkit.gate.verdict import Comparison, Finding, Verdict
 from evalkit.tables import metric_format
+from evalkit.tables.markup import markdown_table
+from evalkit.tables.table import Table
 from evalkit.text import markdown_code, markdown_text
 
 SIGNS = {"same": "✅", "better": "✅", "regression": "❌", "not comparable": "⚠️"}
@@ -62,7 +64,7 @@ def _always(verdict: Verdict) -> Iterator[str]:
 
 def _folded(verdict: Verdict) -> Iterator[tuple[str, str]]:
     if verdict.comparisons and not verdict.reasons:
-        yield f"All {len(verdict.comparisons):,} comparisons", _table(HEAD, 2, map(_comparison, verdict.comparisons))
+        yield f"All {len(verdict.comparisons):,} comparisons", _table(HEAD, list(map(_comparison, verdict.comparisons)))
     if verdict.quantities:
         rows = [
             [markdown_code(one.system), markdown_text(one.name)]
@@ -70,7 +72,7 @@ def _folded(verdict: Verdict) -> Iterator[tuple[str, str]]:
             + [_limit(one.limit)]
             for one in verdict.quantities
         ]
-        yield "Rates and codes", _table(("system", "", "baseline", "candidate", "change", "limit"), 2, rows)
+        yield "Rates and codes", _table(("system", "", "baseline", "candidate", "change", "limit"), rows)
     if verdict.speeds:
         rows = [
             [
@@ -82,7 +84,7 @@ def _folded(verdict: Verdict) -> Iterator[tuple[str, str]]:
             ]
             for one in verdict.speeds
         ]
-        yield "Speed", _table(("system", "", "baseline", "candidate", "ratio"), 2, rows)
+        yield "Speed", _table(("system", "", "baseline", "candidate", "ratio"), rows)
     if verdict.notes:
         yield "Notes", _list(map(markdown_text, verdict.notes))
 
@@ -121,6 +123,6 @@ def _limit(limit: object) -> str:
     return ", ".join(f"{markdown_text(name)} {value:g}" for name, value in values.items()) or MISSING
 
 
-def _table(head: Sequence[str], num_names: int, rows: Iterable[Sequence[str]]) -> str:
-    rule = ["---"] * num_names + ["---:"] * (len(head) - num_names)
-    return "\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *rows))
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Of cells that are Markdown already; system and metric are names."""
+    return markdown_table(Table(head, rows, 2), str)

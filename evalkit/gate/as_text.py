@@ -6,7 +6,6 @@ import io
 from collections.abc import Iterator
 from itertools import groupby
 
-from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
@@ -15,6 +14,7 @@ from rich.text import Text
 from evalkit.gate.phrases import MARKS, MISSING, OUTCOMES, decimals, interval, shown, shown_p
 from evalkit.gate.verdict import Comparison, Finding, Quantity, Verdict
 from evalkit.tables import metric_format
+from evalkit.tables.console import terminal_grid
 from evalkit.text import printable
 
 STYLES = {"regression": "bold red", "not comparable": "bold red", "better": "bold green", "same": "bold"}
@@ -94,7 +94,7 @@ def _tables(verdict: Verdict) -> Iterator[RenderableType]:
 
 
 def _table(rows: list[Comparison]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    table = terminal_grid()
     table.add_column("metric", max_width=20, overflow="fold")
     for heading in ("difference", "interval", "beyond", "p"):
         table.add_column(heading, justify="right", no_wrap=True)

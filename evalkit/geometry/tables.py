@@ -6,12 +6,12 @@ import math
 from pathlib import Path
 
 import pandas as pd
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from evalkit.geometry.survey import REFERENCE, Survey
+from evalkit.tables.console import terminal_grid
 from evalkit.tables.csv_text import csv_text
 from q2d2.files import write_atomically
 
@@ -90,15 +90,7 @@ def _known(value: float) -> str:
 
 
 def _table(title: str, headings: list[str]) -> Table:
-    table = Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-        show_edge=False,
-    )
+    table = terminal_grid(title)
     for position, heading in enumerate(headings):
         table.add_column(heading, justify="right" if position else "left", overflow="fold", no_wrap=not position)
     return table

@@ -11,11 +11,12 @@ import pandas as pd
 from evalkit.sweeps.claim_files import QUANTITIES, Claims
 from evalkit.sweeps.claims import ClaimVerdict
 from evalkit.sweeps.equal_rate import SAME_RATE
-from evalkit.sweeps.tables import interval, markdown_list
+from evalkit.sweeps.tables import interval
 from evalkit.tables import metric_format
 from evalkit.tables.cells import MISSING, probability, signed
-from evalkit.tables.markup import escape_markdown, markdown_table
+from evalkit.tables.markup import markdown_list, markdown_page, markdown_table
 from evalkit.tables.paired import ALPHA
+from evalkit.tables.table import Table
 
 HEAD = (
     "Claim", "Comparison", "Metric", "difference", "95 % interval", "p", "p (Holm)", "bits/frame", "seeds", "n",
@@ -40,16 +41,14 @@ def claims_markdown(
         without: metrics of the sweep without any score, and why.
     """
     head = "These verdicts hold for the budget of this sweep, and for no other:"
-    parts = [f"## {escape_markdown(f'Claims of {claims.title}, {claims.source}')}", head]
-    parts.append(markdown_list([*budget, *metric_sentences(claims, judged, without)]))
-    rows = [
-        [escape_markdown(text) for text in (each.claim.id, _told(each), each.claim.source, each.verdict, each.counts)]
-        for each in found
+    rows = [(each.claim.id, _told(each), each.claim.source, each.verdict, each.counts) for each in found]
+    parts = [
+        head,
+        markdown_list([*budget, *metric_sentences(claims, judged, without)]),
+        markdown_table(Table(["Claim", "What the paper says", "Where", "Verdict", "Comparisons"], rows, 5)),
+        markdown_table(Table(HEAD, [_texts(row) for row in judged.to_dict("records")], 3)),
     ]
-    parts.append(markdown_table(["Claim", "What the paper says", "Where", "Verdict", "Comparisons"], 5, rows))
-    lines = [[escape_markdown(text) for text in _texts(row)] for row in judged.to_dict("records")]
-    parts.append(markdown_table([escape_markdown(text) for text in HEAD], 3, lines))
-    return "\n\n".join([*parts, markdown_list([*claims.remarks, *_notes(judged)])]) + "\n"
+    return markdown_page(f"Claims of {claims.title}, {claims.source}", parts, [*claims.remarks, *_notes(judged)])
 
 
 def metric_sentences(claims: Claims, judged: pd.DataFrame, without: Mapping[str, str]) -> list[str]:

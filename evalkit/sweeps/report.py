@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -36,6 +35,7 @@ from evalkit.sweeps.tables import (
 )
 from evalkit.tables import metric_format
 from evalkit.tables.cells import format_number
+from evalkit.tables.console import terminal_grid
 from evalkit.tables.csv_text import csv_text
 from q2d2.files import write_atomically
 
@@ -141,7 +141,7 @@ def show_report(report: SweepReport, console: Console) -> None:
 
 
 def _shown(report: SweepReport) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    table = terminal_grid()
     metrics = report.metrics[:METRICS_SHOWN]
     table.add_column("configuration", overflow="fold")
     for heading in (

@@ -14,13 +14,15 @@ from evalkit.tables import MetricFormat, metric_format
 from evalkit.tables.cells import MARKS, METRICS_PER_BLOCK, MISSING, format_number, mark_legend, probability, signed
 from evalkit.tables.markup import (
     PACKAGES,
-    escape_latex,
     escape_markdown,
     latex_float,
     latex_tabular,
+    markdown_heading,
+    markdown_page,
     markdown_table,
-)
+)  # fmt: skip
 from evalkit.tables.paired import ALPHA
+from evalkit.tables.table import Table
 
 ONE_SEED = "*"
 HEADINGS = {
@@ -33,20 +35,16 @@ RATES = {"nominal": "nominal rates", "entropy": "entropy-coded rates"}
 
 def configurations_markdown(summary: pd.DataFrame, metrics: Sequence[str], title: str, notes: Sequence[str]) -> str:
     """Markdown of `summarize_configurations`: rates and metrics, then codes; `notes` and what the cells mean below."""
-    parts = [f"## {escape_markdown(title)}"]
-    for head, rows in _configuration_blocks(summary, metrics):
-        lines = [[escape_markdown(text) for text in row] for row in rows]
-        parts.append(markdown_table([escape_markdown(text) for text in head], 1, lines))
-    return "\n\n".join([*parts, markdown_list([*notes, *configuration_notes(summary, metrics)])]) + "\n"
+    parts = list(map(markdown_table, _configuration_blocks(summary, metrics)))
+    return markdown_page(title, parts, [*notes, *configuration_notes(summary, metrics)])
 
 
 def configurations_latex(summary: pd.DataFrame, metrics: Sequence[str], title: str, notes: Sequence[str]) -> str:
     """The same as LaTeX; needs the packages named in its first line."""
     body: list[str] = []
-    for head, rows in _configuration_blocks(summary, metrics):
+    for table in _configuration_blocks(summary, metrics):
         body += ["", r"\medskip"] if body else []
-        lines = [[escape_latex(text) for text in row] for row in rows]
-        body += latex_tabular([escape_latex(text) for text in head], 1, lines)
+        body += latex_tabular(table)
     below = [*notes, *configuration_notes(summary, metrics)]
     return "\n".join([PACKAGES, *latex_float(title, body, below, f"{title} configurations"), ""])
 
@@ -76,17 +74,17 @@ def configuration_notes(summary: pd.DataFrame, metrics: Sequence[str]) -> list[s
 
 def matched_markdown(matched: pd.DataFrame, title: str, notes: Sequence[str]) -> str:
     """Markdown of `compare_series`: under each metric one table a measure, rate and target; reasons and notes below."""
-    parts = [f"## {escape_markdown(title)}"]
+    parts = []
     for metric, of_metric in matched.groupby("metric", sort=False):
         style = metric_format(str(metric))
-        parts.append(f"### {escape_markdown(f'{style.heading} {style.arrow}'.strip())}")
+        parts.append(markdown_heading(f"{style.heading} {style.arrow}".strip(), 3))
         for key, rows in of_metric.groupby(["measure", "rate", "target"], sort=False, dropna=False):
             measure, rate, target = str(key[0]), str(key[1]), float(rows["target"].iloc[0])
             near = "" if math.isnan(target) else f" near {target:g} bits/frame"
             named = f"{HEADINGS[measure]}{near}, {RATES[rate]}"
             parts.append(f"#### {named[0].upper()}{named[1:]}")
             parts += _matched_table(rows, measure, style)
-    return "\n\n".join([*parts, markdown_list([*notes, *matched_notes(matched)])]) + "\n"
+    return markdown_page(title, parts, [*notes, *matched_notes(matched)])
 
 
 def matched_notes(matched: pd.DataFrame) -> list[str]:
@@ -110,17 +108,11 @@ def matched_notes(matched: pd.DataFrame) -> list[str]:
 
 def failed_markdown(failed: pd.DataFrame, title: str) -> str:
     """Markdown: the trials that failed, each with its reason."""
-    rows = [
-        [escape_markdown(str(row[key])) for key in ("id", "label", "seed", "host", "reason")]
-        for row in failed.to_dict("records")
-    ]
-    table = markdown_table(["Trial", "Configuration", "Seed", "Host", "Reason"], 5, rows)
-    return f"## {escape_markdown(title)}\n\n{table}\n"
-
-
-def markdown_list(notes: Sequence[str]) -> str:
-    """Plain sentences as a list."""
-    return "\n".join(f"- {escape_markdown(note)}" for note in notes)
+    keys = ("id", "label", "seed", "host", "reason")
+    rows = [[str(row[key]) for key in keys] for row in failed.to_dict("records")]
+    return markdown_page(
+        title, [markdown_table(Table(["Trial", "Configuration", "Seed", "Host", "Reason"], rows, 5))], []
+    )
 
 
 def interval(low: float, high: float, show: Callable[[float], str]) -> str:
@@ -147,8 +139,8 @@ def usual_count(summary: pd.DataFrame, metrics: Sequence[str]) -> int:
     return max((int(summary[f"{metric}_utterances"].max()) for metric in metrics), default=0)
 
 
-def _configuration_blocks(summary: pd.DataFrame, metrics: Sequence[str]) -> list[tuple[list[str], list[list[str]]]]:
-    """Heads and rows of the tables: rates, first metrics and status; further metrics; codes."""
+def _configuration_blocks(summary: pd.DataFrame, metrics: Sequence[str]) -> list[Table]:
+    """The tables: rates, first metrics and status; further metrics; codes."""
     usual = usual_count(summary, metrics)
     records = summary.to_dict("records")
     blocks = []
@@ -177,7 +169,7 @@ def _configuration_blocks(summary: pd.DataFrame, metrics: Sequence[str]) -> list
     blocks.append((["family", "channels", "utilization %", "norm. entropy"], codes))
     named = [str(row["configuration"]) for row in records]
     return [
-        (["Configuration", *head], [[name, *row] for name, row in zip(named, rows, strict=True)])
+        Table(["Configuration", *head], [[name, *row] for name, row in zip(named, rows, strict=True)])
         for head, rows in blocks
     ]
 
@@ -188,8 +180,7 @@ def _matched_table(rows: pd.DataFrame, measure: str, style: MetricFormat) -> lis
     if compared:
         where = {"difference": "bits/frame", "mean difference": "bits/frame", "rate difference": style.label}[measure]
         head = ["Series", where, "difference", "95 % interval", "p", "p (Holm)", "seeds", "n", "verdict", "note"]
-        lines = [[escape_markdown(text) for text in _matched_row(row, measure, style)] for row in compared]
-        parts.append(markdown_table([escape_markdown(text) for text in head], 1, lines))
+        parts.append(markdown_table(Table(head, [_matched_row(row, measure, style) for row in compared])))
     reasons: dict[str, list[str]] = {}
     for row in rows[rows["difference"].isna()].to_dict("records"):
         reasons.setdefault(str(row["note"]), []).append(str(row["series"]))

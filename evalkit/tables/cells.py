@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from evalkit.tables.summary import metric_format
+from evalkit.tables.table import Cell
 
 MISSING = "-"
 METRICS_PER_BLOCK = 3
@@ -31,23 +32,6 @@ class Column(NamedTuple):
     better: str = ""
     ranked: bool = False
     is_metric: bool = False
-
-
-class Cell(NamedTuple):
-    """One printed cell.
-
-    text: the number, or why there is none.
-    spread: "± " and half the width of the mean's interval; may be empty.
-    mark: "▲" better, "▼" worse than the baseline ("△" higher, "▽" lower), or empty.
-    scored: "a/b" where not all of the table's utterances were scored; else empty.
-    best: whether the number is printed in bold.
-    """
-
-    text: str
-    spread: str = ""
-    mark: str = ""
-    scored: str = ""
-    best: bool = False
 
 
 RATES = (

@@ -7,13 +7,22 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from evalkit.tables.cells import Cell, Column, cells, columns, identity_columns, is_ranked
+from evalkit.tables.cells import Column, cells, columns, identity_columns, is_ranked
 from evalkit.tables.notes import short_notes
+from evalkit.tables.table import Cell
 from evalkit.text import printable
 
 NAME_WIDTH = 24  # longer names are folded
 LONG_WORD = 8
 PADDING = 2  # characters between columns: one of padding, one of rich's own
+
+
+def terminal_grid(title: str = "") -> Table:
+    """An empty table as all on the terminal look: a line under the headings, nothing around."""
+    return Table(
+        title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD,
+        padding=(0, PADDING - 1, 0, 0), pad_edge=False, show_edge=False,
+    )  # fmt: skip
 
 
 def render_console(summary: pd.DataFrame, width: int = 100) -> Table:
@@ -84,7 +93,7 @@ def _block(
     slots: list[tuple[int, int, int]],
     block: list[int],
 ) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, PADDING - 1, 0, 0), pad_edge=False, show_edge=False)
+    table = terminal_grid()
     for name in identity_columns(summary):
         table.add_column(f"\n{name}", max_width=NAME_WIDTH, overflow="fold")
     for position in block:

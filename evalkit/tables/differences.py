@@ -7,20 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from evalkit.stats.bootstrap import ALPHA
+from evalkit.tables import table as tables
 from evalkit.tables.cells import MARKS, MISSING, format_number, mark_legend, probability, signed
-from evalkit.tables.markup import (
-    PACKAGES,
-    escape_latex,
-    escape_markdown,
-    latex_float,
-    latex_tabular,
-    markdown_table,
-)
+from evalkit.tables.console import terminal_grid
+from evalkit.tables.markup import PACKAGES, latex_float, latex_tabular, markdown_heading, markdown_page, markdown_table
 from evalkit.tables.notes import METHOD, ONE_TRAINING, out_of_reach, trained_once
 from evalkit.tables.summary import MetricFormat, metric_format, metric_keys
 from evalkit.text import printable
@@ -31,30 +25,25 @@ HEAD = ("System", "n", "units", "difference", "95 % interval", "p", "p (Holm)", 
 
 def differences_markdown(differences: pd.DataFrame, title: str, notes: Sequence[str]) -> str:
     """Markdown: one table a metric (and data set), `notes` below. Rows without a shared utterance are left out."""
-    parts = [f"## {escape_markdown(title)}"]
-    head = [escape_markdown(name) for name in HEAD]
+    parts = []
     for name, style, rows in _families(differences):
-        parts.append(f"### {escape_markdown(name)}")
-        parts.append(
-            markdown_table(head, 1, [[escape_markdown(text) for text in difference_texts(row, style)] for row in rows])
-        )
-    parts.append("\n".join(f"- {escape_markdown(note)}" for note in notes))
-    return "\n\n".join(parts) + "\n"
+        parts += [markdown_heading(name, 3), markdown_table(_table(rows, style))]
+    return markdown_page(title, parts, notes)
 
 
 def differences_latex(differences: pd.DataFrame, title: str, notes: Sequence[str]) -> str:
     """LaTeX: one `table*` a metric (and data set), `notes` under the last."""
     families = list(_families(differences))
-    head = [
-        {"d_z": "$d_z$", "r": "$r$", "p": "$p$", "p (Holm)": "$p$ (Holm)"}.get(name, escape_latex(name))
-        for name in HEAD
-    ]
     lines = [PACKAGES]
     for position, (name, style, rows) in enumerate(families):
-        body = latex_tabular(head, 1, [[escape_latex(text) for text in difference_texts(row, style)] for row in rows])
+        body = latex_tabular(_table(rows, style))
         below = notes if position == len(families) - 1 else []
         lines += [*latex_float(f"{title}: {name}", body, below, f"{title} {name}"), ""]
     return "\n".join(lines)
+
+
+def _table(rows: Sequence[Mapping[Any, Any]], style: MetricFormat) -> tables.Table:
+    return tables.Table(HEAD, [difference_texts(row, style) for row in rows])
 
 
 def method_notes(differences: pd.DataFrame, units: str, systems: pd.DataFrame) -> list[str]:
@@ -87,7 +76,7 @@ def render_differences(differences: pd.DataFrame, systems: pd.DataFrame, width: 
         scored = "no utterance was scored of both a system and the baseline"
         outer.add_row(Text("no system beside the baseline" if differences.empty else scored, style="dim"))
         return outer
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    table = terminal_grid()
     baseline = str(differences["baseline"].iloc[0])
     name_width = min(NAME_WIDTH, max(12, (width - 45) // 2))
     for heading in ("metric", "system"):

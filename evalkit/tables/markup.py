@@ -1,16 +1,19 @@
-"""A summary as Markdown and as LaTeX (booktabs)."""
+"""Tables as Markdown and as LaTeX (booktabs), and a summary in both."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import pandas as pd
 
-from evalkit.tables.cells import Cell, Column, blocks, cells, identity_columns, is_ranked
+from evalkit.tables.cells import blocks, cells, identity_columns, is_ranked
+from evalkit.tables.table import Cell, Table
 from evalkit.text import printable
 
 PACKAGES = r"% needs \usepackage{booktabs,amssymb}"
+# Statistics are set as mathematics.
+LATEX_HEADINGS = {"d_z": "$d_z$", "r": "$r$", "p": "$p$", "p (Holm)": "$p$ (Holm)"}
 IDENTITY_HEADINGS = {"dataset": "Data set", "system": "System"}
 LATEX_SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -47,22 +50,38 @@ def escape_latex(text: str) -> str:
     return "".join(LATEX_SPECIAL.get(character, character) for character in printable(" ".join(text.split())))
 
 
-def markdown_table(head: Sequence[str], num_names: int, rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table of rendered cells; the first `num_names` columns are names, the rest are numbers."""
-    rule = ["---"] * num_names + ["---:"] * (len(head) - num_names)
-    return "\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *rows))
+def markdown_table(table: Table, escape: Callable[[str], str] = escape_markdown) -> str:
+    """In GitHub's Markdown; `escape` makes plain text of anything."""
+    rule = ["---"] * table.num_names + ["---:"] * (len(table.head) - table.num_names)
+    lines = [list(map(escape, table.head)), rule]
+    lines += [[_markdown_cell(cell, escape) for cell in row] for row in table.cells()]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def latex_tabular(
-    head: Sequence[str], num_names: int, rows: Sequence[Sequence[str]], rules: Collection[int] = ()
-) -> list[str]:
-    """Lines of a booktabs `tabular` of rendered cells; `rules`: positions of rows with a line above them."""
-    lines = [rf"\begin{{tabular}}{{{'l' * num_names}{'r' * (len(head) - num_names)}}}", r"\toprule"]
-    lines += [" & ".join(head) + r" \\", r"\midrule"]
-    for position, row in enumerate(rows):
-        if position in rules:
+def markdown_list(notes: Iterable[str]) -> str:
+    """Plain sentences as a list."""
+    return "\n".join(f"- {escape_markdown(note)}" for note in notes)
+
+
+def markdown_heading(title: str, level: int = 2) -> str:
+    return f"{'#' * level} {escape_markdown(title)}"
+
+
+def markdown_page(title: str, parts: Sequence[str], notes: Sequence[str]) -> str:
+    """A heading, parts that are Markdown already, and plain notes as a list."""
+    listed = [markdown_list(notes)] if notes else []
+    return "\n\n".join([markdown_heading(title), *parts, *listed]) + "\n"
+
+
+def latex_tabular(table: Table) -> list[str]:
+    """Lines of a booktabs `tabular`."""
+    columns = "l" * table.num_names + "r" * (len(table.head) - table.num_names)
+    lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
+    lines += [" & ".join(LATEX_HEADINGS.get(name) or escape_latex(name) for name in table.head) + r" \\", r"\midrule"]
+    for position, row in enumerate(table.cells()):
+        if position in table.sections:
             lines.append(r"\midrule")
-        lines.append(" & ".join(row) + r" \\")
+        lines.append(" & ".join(map(_latex_cell, row)) + r" \\")
     return [*lines, r"\bottomrule", r"\end{tabular}"]
 
 
@@ -84,61 +103,50 @@ def latex_label(text: str) -> str:
 
 def to_markdown(summary: pd.DataFrame, title: str, notes: Sequence[str]) -> str:
     """Markdown: heading, one table a block of columns, the notes as a list. Title and notes are plain text."""
-    parts = [f"## {escape_markdown(title)}"]
-    names = identity_columns(summary)
-    for block in blocks(summary):
-        head = [IDENTITY_HEADINGS[name] for name in names] + [_heading(column, escape_markdown) for column in block]
-        rows = _rows(summary, block, escape_markdown, "*{}*".format, _markdown_cell)
-        parts.append(markdown_table(head, len(names), rows))
-    if notes:
-        parts.append("\n".join(f"- {escape_markdown(note)}" for note in notes))
-    return "\n\n".join(parts) + "\n"
+    return markdown_page(title, list(map(markdown_table, summary_tables(summary))), notes)
 
 
 def to_latex(summary: pd.DataFrame, title: str, notes: Sequence[str]) -> str:
     """LaTeX: one `table*` with a `tabular` a block of columns. Needs the packages in `PACKAGES`, UTF-8."""
-    names = identity_columns(summary)
-    datasets = summary["dataset"].to_list()
-    rules = [position for position in range(1, len(datasets)) if datasets[position] != datasets[position - 1]]
     body: list[str] = []
-    for block in blocks(summary):
-        head = [IDENTITY_HEADINGS[name] for name in names] + [_heading(column, escape_latex) for column in block]
-        rows = _rows(summary, block, escape_latex, r"\textit{{{}}}".format, _latex_cell)
+    for table in summary_tables(summary):
         body += ["", r"\medskip"] if body else []
-        body += latex_tabular(head, len(names), rows, rules)
+        body += latex_tabular(table)
     return "\n".join([PACKAGES, *latex_float(title, body, notes, title), ""])
 
 
-def _heading(column: Column, escape: Callable[[str], str]) -> str:
-    return escape(f"{column.heading} {column.better}".strip())
-
-
-def _rows(
-    summary: pd.DataFrame,
-    block: Sequence[Column],
-    escape: Callable[[str], str],
-    italic: Callable[[str], str],
-    render: Callable[[Cell], str],
-) -> list[list[str]]:
-    """Rows of rendered text; the names of systems that are not ranked in italics."""
+def summary_tables(summary: pd.DataFrame) -> list[Table]:
+    """One a block of columns (see `blocks`); the names of systems that are not ranked stand aside."""
     names = identity_columns(summary)
-    ranked = is_ranked(summary).to_list()
-    rows = []
-    for position, line in enumerate(cells(summary, block)):
-        record = [escape(str(summary[name].iloc[position])) for name in names]
-        if not ranked[position]:
-            record[-1] = italic(record[-1])
-        rows.append(record + [render(cell) for cell in line])
-    return rows
+    datasets = summary["dataset"].to_list()
+    sections = frozenset(place for place in range(1, len(datasets)) if datasets[place] != datasets[place - 1])
+    aside = (~is_ranked(summary)).to_list()
+    named = [
+        [Cell(str(row[name]), aside=lost and name == "system") for name in names]
+        for row, lost in zip(summary.to_dict("records"), aside, strict=True)
+    ]
+    return [
+        Table(
+            [
+                *(IDENTITY_HEADINGS[name] for name in names),
+                *(f"{each.heading} {each.better}".strip() for each in block),
+            ],
+            [[*name, *line] for name, line in zip(named, cells(summary, block), strict=True)],
+            len(names),
+            sections,
+        )
+        for block in blocks(summary)
+    ]
 
 
-def _markdown_cell(cell: Cell) -> str:
-    text = f"**{cell.text}**" if cell.best else cell.text
-    return " ".join(part for part in (text, cell.spread, cell.mark, cell.scored) if part)
+def _markdown_cell(cell: Cell, escape: Callable[[str], str]) -> str:
+    text = escape(cell.text)
+    text = f"**{text}**" if cell.best else f"*{text}*" if cell.aside else text
+    return " ".join(filter(None, (text, *map(escape, (cell.spread, cell.mark, cell.scored)))))
 
 
 def _latex_cell(cell: Cell) -> str:
-    text = rf"\textbf{{{cell.text}}}" if cell.best else cell.text
-    small = (rf"{{\scriptsize {escape_latex(part)}}}" if part else "" for part in (cell.spread, cell.scored))
-    spread, count = small
-    return " ".join(part for part in (text, spread, escape_latex(cell.mark), count) if part)
+    text = escape_latex(cell.text)
+    text = rf"\textbf{{{text}}}" if cell.best else rf"\textit{{{text}}}" if cell.aside else text
+    spread, count = (rf"{{\scriptsize {escape_latex(part)}}}" if part else "" for part in (cell.spread, cell.scored))
+    return " ".join(filter(None, (text, spread, escape_latex(cell.mark), count)))

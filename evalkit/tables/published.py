@@ -7,14 +7,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import pandas as pd
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from evalkit.papers import Paper
 from evalkit.stats.bootstrap import MIN_RESAMPLED
+from evalkit.tables import table as tables
 from evalkit.tables.cells import MISSING, format_number
-from evalkit.tables.markup import PACKAGES, escape_latex, escape_markdown, latex_float, latex_tabular, markdown_table
+from evalkit.tables.console import terminal_grid
+from evalkit.tables.markup import PACKAGES, latex_float, latex_tabular, markdown_page, markdown_table
 from evalkit.tables.summary import metric_format
 
 COLUMNS = (
@@ -129,23 +130,18 @@ def published_notes(compared: pd.DataFrame, paper: Paper) -> list[str]:
 
 def published_markdown(compared: pd.DataFrame, title: str, notes: Sequence[str]) -> str:
     """Markdown: one table, the notes as a list."""
-    head = [escape_markdown(name) for name in HEAD]
-    body = markdown_table(head, 3, [[escape_markdown(text) for text in line] for line in _lines(compared)])
-    listed = "\n".join(f"- {escape_markdown(note)}" for note in notes)
-    return f"## {escape_markdown(title)}\n\n{body}\n\n{listed}\n"
+    return markdown_page(title, [markdown_table(_table(compared))], notes)
 
 
 def published_latex(compared: pd.DataFrame, title: str, notes: Sequence[str]) -> str:
     """LaTeX: one `table*`. Needs the packages in `PACKAGES`, UTF-8."""
-    body = latex_tabular(
-        [escape_latex(name) for name in HEAD], 3, [[escape_latex(text) for text in line] for line in _lines(compared)]
-    )
+    body = latex_tabular(_table(compared))
     return "\n".join([PACKAGES, *latex_float(title, body, notes, title), ""])
 
 
 def render_published(compared: pd.DataFrame, paper: Paper) -> Table:
     """The comparison on the terminal, at least 80 characters wide, remarks on what has a number below it."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    table = terminal_grid()
     shown = [position for position, name in enumerate(HEAD) if name != "Published as"]
     for position in shown:
         justify: Literal["left", "right"] = "left" if position < 3 else "right"
@@ -163,6 +159,10 @@ def render_published(compared: pd.DataFrame, paper: Paper) -> Table:
     outer.add_row("")
     outer.add_row(Text("\n".join(published_notes(compared[compared["ours"].notna()], paper)), style="dim"))
     return outer
+
+
+def _table(compared: pd.DataFrame) -> tables.Table:
+    return tables.Table(HEAD, _lines(compared), 3)
 
 
 def _lines(compared: pd.DataFrame) -> list[list[str]]:

@@ -11,18 +11,19 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from evalkit.figures.looks import NothingToDraw, looks
 from evalkit.plots.figures import legend_columns, save, styled
 from evalkit.plots.lettering import add_legend
-from evalkit.sweeps.tables import interval, markdown_list
+from evalkit.sweeps.tables import interval
 from evalkit.tables import metric_format
+from evalkit.tables import table as tables
 from evalkit.tables.cells import MISSING, probability, signed
+from evalkit.tables.console import terminal_grid
 from evalkit.tables.csv_text import csv_text
-from evalkit.tables.markup import escape_markdown, markdown_table
+from evalkit.tables.markup import markdown_page, markdown_table
 from q2d2.files import write_atomically
 
 TRIALS = "trials.csv"
@@ -47,18 +48,11 @@ def write_trials(searched: pd.DataFrame, folder: Path) -> Path:
 def write_tuned(compared: pd.DataFrame, title: str, notes: Sequence[str], folder: Path) -> list[Path]:
     """Write the finalists, `compare_finals`, as tuned.md and tuned.csv into `folder`, made if missing."""
     folder.mkdir(parents=True, exist_ok=True)
-    parts = [f"## {escape_markdown(title)}"]
+    parts = []
     for metric in compared["metric"].unique():
         rows = compared[compared["metric"] == metric].to_dict("records")
-        head, lines = _head(metric), [_cells(row, metric) for row in rows]
-        parts.append(
-            markdown_table(
-                [escape_markdown(text) for text in head],
-                1,
-                [[escape_markdown(text) for text in line] for line in lines],
-            )
-        )
-    text = "\n\n".join([*parts, markdown_list([*notes, *CELLS])]) + "\n"
+        parts.append(markdown_table(tables.Table(_head(metric), [_cells(row, metric) for row in rows])))
+    text = markdown_page(title, parts, [*notes, *CELLS])
     paths = [folder / "tuned.md", folder / "tuned.csv"]
     write_atomically(paths[0], text)
     write_atomically(paths[1], csv_text(compared))
@@ -67,7 +61,7 @@ def write_tuned(compared: pd.DataFrame, title: str, notes: Sequence[str], folder
 
 def show_tuned(compared: pd.DataFrame, metric: str) -> Table:
     """The finalists by one metric, for a terminal of 80 characters; the rest is in the files."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    table = terminal_grid()
     style = metric_format(metric)
     table.add_column("configuration", overflow="fold")
     for heading in ("bits", f"{style.label} {style.arrow}".strip(), "difference, 95 %", "verdict"):
