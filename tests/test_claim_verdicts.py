@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from evalkit.stats.bootstrap import holm
+from evalkit.stats.differences import holm
 from evalkit.sweeps.claim_files import Claims
 from evalkit.sweeps.claim_tables import claims_markdown
 from evalkit.sweeps.claims import judge, verdicts

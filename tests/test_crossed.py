@@ -16,8 +16,8 @@ from scipy import stats
 
 from benchmarks.crossed import DESIGNS, false_marks, mean_and_variances
 from evalkit.stats.behrens_fisher import half_width, two_sided_p
-from evalkit.stats.bootstrap import holm
 from evalkit.stats.crossed import CrossedEstimate, Scores, Undefined, crossed_estimate
+from evalkit.stats.differences import holm
 
 SIZES = np.array([1] * 11 + [2] * 6 + [3] * 6 + [4] * 4)  # 27 speakers, 57 utterances
 

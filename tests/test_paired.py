@@ -12,7 +12,8 @@ import pytest
 import scipy.stats
 
 from evalkit.metrics import METRICS
-from evalkit.stats.bootstrap import PairedComparison, compare_paired, holm, paired_difference, wilcoxon_p
+from evalkit.stats.bootstrap import paired_difference
+from evalkit.stats.differences import PairedComparison, compare_paired, holm, wilcoxon_p
 from evalkit.stats.reach import few_seeds, few_units
 from evalkit.tables import compare_with_baseline, write_tables
 from q2d2.registry import UnknownName

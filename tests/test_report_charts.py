@@ -21,7 +21,7 @@ from evalkit.report.rows import differences_chart, distributions_chart
 from evalkit.report.svg import MARKERS, Scale, marker, tag, text, tick_label
 from evalkit.report.usage import MAX_BARS, usage_chart
 from evalkit.run.saved_run import load_run
-from evalkit.tables.cells import MARKS
+from evalkit.stats.differences import MARKS
 from evalkit.tables.differences import differences_markdown
 from evalkit.text import isolated, plain, shortened
 from tests.report_runs import Q2D2, write_log, write_run

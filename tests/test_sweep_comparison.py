@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evalkit.stats.bootstrap import holm
+from evalkit.stats.differences import holm
 from evalkit.sweeps import SweepError
 from evalkit.sweeps.comparison import choose_baseline, compare_series, target_rates
 from tests.synthetic_sweep import Made, Noise, octaves, q2d2, swept

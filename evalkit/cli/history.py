@@ -73,7 +73,8 @@ def change_lines(publication: Publication) -> list[str]:
     from evalkit.history.archive import records
     from evalkit.history.boards import number_format
     from evalkit.history.changes import out_of_reach
-    from evalkit.tables.cells import MARKS, format_number
+    from evalkit.stats.differences import MARKS
+    from evalkit.tables.cells import format_number
 
     rows = records([publication.changes])
     lost = out_of_reach(rows)

@@ -14,7 +14,7 @@ from evalkit.gate.pairing import Pair
 from evalkit.gate.rows import Key, Rows
 from evalkit.gate.settings import Gate
 from evalkit.gate.verdict import Comparison, Outcome
-from evalkit.stats.bootstrap import compare_paired, holm
+from evalkit.stats.differences import compare_paired, holm_of
 from evalkit.tables.summary import metric_format, metric_key, resampling_unit
 
 # Differences below it are rounding: equal audio scored on two machines must not become significant.
@@ -31,11 +31,9 @@ def compare_scores(before: Rows, after: Rows, pairs: Sequence[Pair], gate: Gate)
         for key in shared_keys(before, after, pair):
             name = metric_key(key.metric, key.protocol if several else "")
             found.append(_compare(before, after, pair, key, name, speakers[key.dataset], gate))
-    tested = [index for index, one in enumerate(found) if one.p is not None]
-    adjusted = dict(zip(tested, holm([found[index].p or 0.0 for index in tested]), strict=True))
-    return [
-        _judge(one, adjusted[index], len(tested), gate) if index in adjusted else one for index, one in enumerate(found)
-    ]
+    adjusted = holm_of({index: one.p for index, one in enumerate(found)})
+    tested = sum(one.p is not None for one in found)
+    return [one if one.p is None else _judge(one, adjusted[index], tested, gate) for index, one in enumerate(found)]
 
 
 def _speakers(before: Rows, after: Rows, pairs: Sequence[Pair], dataset: str) -> dict[str, str] | None:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from evalkit.history.migrations import HistoryError
 from evalkit.history.publication import CHANGES, Publication
 from evalkit.scoring.protocol import KNOWN_ANSWERS
-from evalkit.stats.bootstrap import ALPHA, PairedComparison, compare_paired, holm
+from evalkit.stats.differences import ALPHA, PairedComparison, compare_paired, holm_of, verdict_of
 from evalkit.stats.reach import smallest_p
 from evalkit.tables import metric_format, resampling_unit
 
@@ -98,14 +98,11 @@ def compare_steps(utterances: pd.DataFrame, steps: Sequence[Step], others: Mappi
         )
         for step in steps
     ]
-    tested = [
-        index
-        for index, (step, each) in enumerate(zip(steps, compared, strict=True))
-        if each.p is not None and _differs(each) and step.system not in KNOWN_ANSWERS
-    ]
-    adjusted = dict(zip(tested, holm([compared[index].p or 0.0 for index in tested]), strict=True))
+    equal = [index for index, each in enumerate(compared) if not _differs(each)]
+    known = [index for index, step in enumerate(steps) if step.system in KNOWN_ANSWERS]
+    adjusted = holm_of({index: each.p for index, each in enumerate(compared)}, {*equal, *known})
     table = [
-        _row(step, comparison, adjusted.get(index, math.nan))
+        _row(step, comparison, adjusted[index])
         for index, (step, comparison) in enumerate(zip(steps, compared, strict=True))
     ]
     return pd.DataFrame(table, columns=CHANGES.names)
@@ -135,18 +132,12 @@ def _differs(comparison: PairedComparison) -> bool:
 
 
 def _row(step: Step, comparison: PairedComparison, p_holm: float) -> dict[str, Any]:
-    interval = comparison.interval
-    verdict = ""
-    if interval.mean is not None and comparison.is_significant(p_holm, ALPHA):
-        higher_is_better = metric_format(step.metric).higher_is_better
-        rises = interval.mean > 0
-        names = ("higher", "lower") if higher_is_better is None else ("better", "worse")
-        verdict = names[0] if rises == (higher_is_better is not False) else names[1]
-    numbers = {"difference": interval.mean, "low": interval.low, "high": interval.high, "p": comparison.p}
+    verdict = verdict_of(comparison.side(p_holm), metric_format(step.metric).higher_is_better)
+    numbers = comparison.numbers(p_holm)
     return (
         step._asdict()
-        | {"n": interval.n, "units": comparison.units, "p_holm": p_holm, "verdict": verdict}
-        | {key: math.nan if number is None else number for key, number in numbers.items()}
+        | {"n": comparison.interval.n, "units": comparison.units, "p_holm": p_holm, "verdict": verdict}
+        | {name: numbers[name] for name in ("difference", "low", "high", "p")}
     )
 
 

@@ -10,7 +10,8 @@ from markupsafe import Markup, escape
 
 from evalkit.history.boards import number_cell, number_format
 from evalkit.history.timeline import Timeline, TimePoint
-from evalkit.tables.cells import MARKS, format_number, probability, signed
+from evalkit.stats.differences import MARKS
+from evalkit.tables.cells import format_number, probability, signed
 from evalkit.text import shown
 
 WIDTH, HEIGHT = 440, 190

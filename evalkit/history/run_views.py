@@ -20,7 +20,8 @@ from evalkit.history.chart import is_equal
 from evalkit.history.content import Link, Site, date, headings
 from evalkit.history.links import report_page, run_page, system_page
 from evalkit.history.publication import Publication
-from evalkit.tables.cells import MARKS, probability, signed
+from evalkit.stats.differences import MARKS
+from evalkit.tables.cells import probability, signed
 
 MAX_SYSTEMS = 200  # of a run's table
 

@@ -11,7 +11,8 @@ import pandas as pd
 
 from evalkit.report.charts import interval_text
 from evalkit.report.joined import Joined
-from evalkit.tables.cells import MARKS, Column, cells, columns, format_number, is_ranked
+from evalkit.stats.differences import MARKS
+from evalkit.tables.cells import Column, cells, columns, format_number, is_ranked
 from evalkit.tables.summary import metric_format
 from evalkit.tables.table import Cell
 from evalkit.text import first_sentence, isolated

@@ -15,7 +15,8 @@ from evalkit.figures.differences import DifferencePanel, difference_panel
 from evalkit.figures.distributions import DistributionPanel, Scores, distribution_panel, scored_metrics
 from evalkit.report.charts import Chart, Panel, SystemLook
 from evalkit.report.svg import Scale, bottom_axis, drawing, line, marker, tag, text
-from evalkit.tables.cells import MARKS, format_number
+from evalkit.stats.differences import MARKS
+from evalkit.tables.cells import format_number
 from evalkit.tables.differences import HEAD, difference_texts
 from evalkit.tables.summary import MetricFormat, metric_keys
 from evalkit.text import isolated, plain, shortened

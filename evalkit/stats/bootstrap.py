@@ -1,4 +1,4 @@
-"""Bootstrap intervals and paired comparisons: seeded, clustered, independent of the order of rows.
+"""Bootstrap intervals of means and of paired differences: seeded, clustered, independent of the order of rows.
 
 Interval: resample whole clusters (speakers; single utterances where speakers are unknown) with replacement and take the
 mean over all their utterances. It is the expanded percentile interval (Hesterberg, "What Teachers Should Know About the
@@ -8,7 +8,6 @@ number (sum m)^2 / sum m^2 (Kish): fewer than counted, because large clusters de
 Of two to five clusters resamples show next to nothing: there it is Student's t with the jackknife's variance, of what
 is left without one cluster each (CV3 of MacKinnon, Nielsen and Webb, Journal of Applied Econometrics 2023), and g - 1.
 
-Comparison: Wilcoxon's signed-rank test on the means of the clusters' differences, Holm's correction, two effect sizes.
 Measured coverage and error rates: docs/statistics.md.
 """
 
@@ -22,11 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-ALPHA = 0.05  # level of all tests
 # Values drawn at a time: bounds memory (some 100 MB) whatever the number of utterances.
 MAX_DRAWN = 4_000_000
-# Values up to which p is exact: counted over all signs, with and without ties.
-MOST_EXACT, MOST_TIED = 50, 13
 # Clusters from which on they are resampled.
 MIN_RESAMPLED = 6
 
@@ -128,11 +124,11 @@ def _cluster_sums(
     values: NDArray[np.float64], clusters: Sequence[Hashable | None] | None
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Sum and number of the values of each cluster, in an order that depends on the values alone."""
-    groups = sorted((math.fsum(group), len(group)) for group in _members(values, clusters))
+    groups = sorted((math.fsum(group), len(group)) for group in members(values, clusters))
     return np.array([total for total, _ in groups]), np.array([size for _, size in groups], np.int64)
 
 
-def _members(values: NDArray[np.float64], clusters: Sequence[Hashable | None] | None) -> Iterable[list[float]]:
+def members(values: NDArray[np.float64], clusters: Sequence[Hashable | None] | None) -> Iterable[list[float]]:
     """The values of each cluster; a value without a label is a cluster of its own."""
     members: dict[object, list[float]] = defaultdict(list)
     labels = [None] * values.size if clusters is None else clusters
@@ -181,130 +177,3 @@ def _expanded_percentiles(means: NDArray[np.float64], num_clusters: float, level
     tail = float(special.ndtr(widening * special.stdtrit(count - 1, (1 - level) / 2)))  # normal cdf of a t quantile
     low, high = np.quantile(means, [tail, 1 - tail])
     return float(low), float(high)
-
-
-@dataclass(frozen=True)
-class PairedComparison:
-    """How one system differs from a baseline, over the utterances both have.
-
-    Attributes:
-        interval: of the mean difference over utterances, system minus baseline.
-        units: independent units the test ranks: speakers where they are known, else utterances.
-        p: of the two-sided Wilcoxon signed-rank test on the units' mean differences; 1 where all are zero, None for
-            fewer than two units.
-        effect_dz: Cohen's d_z, mean / standard deviation (n - 1) of the units' mean differences; 0 where all are zero,
-            None for fewer than two units or where they are all equal and not zero.
-        effect_rank: matched-pairs rank-biserial correlation in [-1, 1], (W+ - W-) / (W+ + W-) (Kerby, Comprehensive
-            Psychology 2014); 0 where all are zero, None for fewer than two units.
-    """
-
-    interval: Interval
-    units: int
-    p: float | None
-    effect_dz: float | None
-    effect_rank: float | None
-
-    def is_significant(self, p_adjusted: float, alpha: float = 0.05) -> bool:
-        """Whether `p_adjusted` (this comparison's p, corrected for its family) is < alpha and the interval excludes 0.
-
-        Both are asked because they answer different questions: the test whether units lean to one side, the interval
-        whether the mean over utterances is away from 0.
-        """
-        low, high = self.interval.low, self.interval.high
-        return p_adjusted < alpha and low is not None and high is not None and not low <= 0 <= high
-
-
-def compare_paired(
-    a: Mapping[str, float],
-    b: Mapping[str, float],
-    *,
-    seed: int = 0,
-    resamples: int = 2000,
-    level: float = 0.95,
-    clusters: Mapping[str, Hashable | None] | None = None,
-) -> PairedComparison:
-    """Compare system `a` with baseline `b`; arguments and errors as for `paired_difference`."""
-    interval = paired_difference(a, b, seed=seed, resamples=resamples, level=level, clusters=clusters)
-    shared = sorted(a.keys() & b.keys())
-    differences = np.array([a[utterance] - b[utterance] for utterance in shared], np.float64)
-    labels = None if clusters is None else [clusters.get(utterance) for utterance in shared]
-    # Sorted: what is computed from them then depends on the values alone, to the last bit.
-    units = np.sort([math.fsum(group) / len(group) for group in _members(differences, labels)])
-    if units.size < 2:
-        return PairedComparison(interval, units.size, None, None, None)
-    return PairedComparison(interval, units.size, wilcoxon_p(units), _effect_dz(units), _effect_rank(units))
-
-
-def wilcoxon_p(units: NDArray[np.float64]) -> float:
-    """Two-sided p of the Wilcoxon signed-rank test that `units` (n,), n >= 1, lie symmetrically about 0.
-
-    Zeros are left out (Wilcoxon's own way); 1 if nothing is left. Exact up to 50 values without ties; with ties, exact
-    over all signs up to 13 values, else the normal approximation with its correction for ties.
-    """
-    moved = units[units != 0]
-    if moved.size == 0:
-        return 1.0
-    ranks = _ranks(np.abs(moved))
-    positive = float(ranks[moved > 0].sum())
-    tied = np.unique(ranks).size < moved.size
-    if moved.size <= (MOST_TIED if tied else MOST_EXACT):
-        return _exact_p(ranks, positive)
-    from scipy.special import ndtr
-
-    _, counts = np.unique(ranks, return_counts=True)
-    n, ties = moved.size, float((counts**3 - counts).sum())
-    deviation = math.sqrt((n * (n + 1) * (2 * n + 1) - ties / 2) / 24)
-    return 2 * float(ndtr(-abs(positive - n * (n + 1) / 4) / deviation))
-
-
-def _exact_p(ranks: NDArray[np.float64], positive: float) -> float:
-    """Two-sided p of a sum of ranks over all signs of these, by counting the signs that give each sum."""
-    doubled = np.rint(2 * ranks).astype(int)  # ranks of ties are halves
-    counts = np.ones(1)  # exact in float64: at most 2**50
-    for rank in doubled:
-        longer = np.zeros(len(counts) + rank)
-        longer[: len(counts)] += counts
-        longer[rank:] += counts
-        counts = longer
-    place = round(2 * positive)
-    return min(1.0, 2 * min(counts[: place + 1].sum(), counts[place:].sum()) / 2 ** len(ranks))
-
-
-def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """From 1; ties share their mean rank."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return (last - (counts - 1) / 2)[inverse]
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjusted p values (Scandinavian Journal of Statistics 1979), in the order of `p_values`.
-
-    Marking what is < alpha keeps the chance of any false mark in the family at most alpha, however the tests depend.
-
-    Raises:
-        ValueError: a value is not in [0, 1].
-    """
-    if not all(0 <= p <= 1 for p in p_values):
-        raise ValueError(f"p values must be in [0, 1], got {list(p_values)}")
-    adjusted = [0.0] * len(p_values)
-    largest = 0.0
-    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda index: p_values[index])):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
-        adjusted[index] = largest
-    return adjusted
-
-
-def _effect_dz(units: NDArray[np.float64]) -> float | None:
-    mean, deviation = float(units.mean()), float(units.std(ddof=1))
-    if deviation <= 1e-12 * abs(mean):  # equal but for rounding
-        return 0.0 if mean == 0 else None
-    return mean / deviation
-
-
-def _effect_rank(units: NDArray[np.float64]) -> float:
-    moved = units[units != 0]
-    if moved.size == 0:
-        return 0.0
-    ranks = _ranks(np.abs(moved))
-    return float((ranks * np.sign(moved)).sum() / ranks.sum())

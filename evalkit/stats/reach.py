@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from evalkit.stats.bootstrap import ALPHA
+from evalkit.stats.differences import ALPHA
 
 # Seeds from which on nothing is said: five need less than six standard errors of seeds for one of ten comparisons.
 ENOUGH_SEEDS = 5

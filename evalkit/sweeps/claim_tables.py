@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from evalkit.stats.differences import ALPHA
 from evalkit.sweeps.claim_files import QUANTITIES, Claims
 from evalkit.sweeps.claims import ClaimVerdict
 from evalkit.sweeps.equal_rate import SAME_RATE
@@ -15,7 +16,6 @@ from evalkit.sweeps.tables import interval
 from evalkit.tables import metric_format
 from evalkit.tables.cells import MISSING, probability, signed
 from evalkit.tables.markup import markdown_list, markdown_page, markdown_table
-from evalkit.tables.paired import ALPHA
 from evalkit.tables.table import Table
 
 HEAD = (

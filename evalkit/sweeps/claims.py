@@ -10,8 +10,8 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from evalkit.stats.bootstrap import holm
 from evalkit.stats.crossed import CrossedEstimate, Scores, crossed_estimate
+from evalkit.stats.differences import holm_of
 from evalkit.sweeps.claim_files import QUANTITIES, AtLeast, Better, Claim, Claims, Selector
 from evalkit.sweeps.comparison import difference_at
 from evalkit.sweeps.configurations import RateSeries, SweptConfiguration, describe_missing
@@ -67,9 +67,8 @@ def judge(claims: Claims, series: Sequence[RateSeries], metrics: Sequence[str]) 
                 wanted = comparison.metrics or claims.metrics
                 used = [metric for metric in metrics if metric.partition("@")[0] in wanted]
                 rows += _better(claim, comparison, series, used, wanted)
-    tested = [row for row in rows if not math.isnan(row.values["p"])]
-    for row, adjusted in zip(tested, holm([row.values["p"] for row in tested]), strict=True):
-        row.values["p_holm"] = adjusted
+    for place, adjusted in holm_of({place: row.values["p"] for place, row in enumerate(rows)}).items():
+        rows[place].values["p_holm"] = adjusted
     return pd.DataFrame([row.judged() for row in rows], columns=list(CLAIM_COLUMNS))
 
 

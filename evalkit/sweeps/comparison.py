@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from evalkit.stats.bootstrap import holm
 from evalkit.stats.code_usage import FRAMES_PER_CODE
 from evalkit.stats.crossed import CrossedEstimate, Scores, crossed_estimate
+from evalkit.stats.differences import holm_of, verdict_of
 from evalkit.stats.rate_curves import compare_curves
 from evalkit.sweeps import SweepError
 from evalkit.sweeps.configurations import RateSeries, SweptConfiguration, describe_missing
@@ -229,24 +229,14 @@ def _row(
 
 def _judged(rows: list[Judged], metric: str) -> list[dict[str, Any]]:
     """The rows with p_holm over all of them, and their verdicts."""
-    tested = [row for row, _ in rows if not math.isnan(row["p"])]
-    for row, adjusted in zip(tested, holm([row["p"] for row in tested]), strict=True):
-        row["p_holm"] = adjusted
+    for place, adjusted in holm_of({place: row["p"] for place, (row, _) in enumerate(rows)}).items():
+        rows[place][0]["p_holm"] = adjusted
     for row, found in rows:
         p = None if math.isnan(row["p_holm"]) else row["p_holm"]
         side = found.side(p) if isinstance(found, Difference) else surely(found, p)
         direction = metric_format(metric).higher_is_better if row["measure"] != "rate difference" else False
         row["verdict"] = verdict_of(side, direction)
     return [row for row, _ in rows]
-
-
-def verdict_of(side: int, higher_is_better: bool | None) -> str:
-    """ "better", "worse", without a direction "higher", "lower"; "" for side 0."""
-    if side == 0:
-        return ""
-    if higher_is_better is None:
-        return "higher" if side > 0 else "lower"
-    return "better" if (side > 0) == higher_is_better else "worse"
 
 
 def _or_nan(number: float | None) -> float:

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.stats.crossed import CrossedEstimate, Scores, Undefined, crossed_estimate
+from evalkit.stats.differences import ALPHA
 from evalkit.stats.rate_curves import Curve, quality_at
 from evalkit.sweeps.configurations import SweptConfiguration
-from evalkit.tables.paired import ALPHA
 
 RateKind = Literal["nominal", "entropy"]
 # Rates this many bits per frame apart are the same: 0.25 % of 20 bits, far below what a difference of quality shows.

@@ -9,9 +9,10 @@ from typing import Any
 import pandas as pd
 
 from evalkit.stats.code_usage import FRAMES_PER_CODE
+from evalkit.stats.differences import ALPHA, marked
 from evalkit.sweeps.equal_rate import SAME_RATE
 from evalkit.tables import MetricFormat, metric_format
-from evalkit.tables.cells import MARKS, METRICS_PER_BLOCK, MISSING, format_number, mark_legend, probability, signed
+from evalkit.tables.cells import METRICS_PER_BLOCK, MISSING, format_number, mark_legend, probability, signed
 from evalkit.tables.markup import (
     PACKAGES,
     escape_markdown,
@@ -21,7 +22,6 @@ from evalkit.tables.markup import (
     markdown_page,
     markdown_table,
 )  # fmt: skip
-from evalkit.tables.paired import ALPHA
 from evalkit.tables.table import Table
 
 ONE_SEED = "*"
@@ -210,7 +210,7 @@ def matched_place(row: Mapping[Any, Any], measure: str, style: MetricFormat) -> 
 
 def _matched_row(row: dict[Any, Any], measure: str, style: MetricFormat) -> list[str]:
     where, show = matched_place(row, measure, style)
-    verdict = f"{MARKS[row['verdict']]} {row['verdict']}" if row["verdict"] else ""
+    verdict = marked(row["verdict"])
     return [
         str(row["series"]), where, show(row["difference"]), interval(row["low"], row["high"], show),
         probability(row["p"]), probability(row["p_holm"]), f"{row['seeds']}", f"{row['utterances']:,}", verdict,

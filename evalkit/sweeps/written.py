@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from evalkit.run.frames import read_parquet
+from evalkit.stats.differences import marked
 from evalkit.sweeps import SweepError
 from evalkit.sweeps.tables import (
     configuration_notes,
@@ -24,7 +25,7 @@ from evalkit.sweeps.tables import (
     usual_count,
 )
 from evalkit.tables import metric_format
-from evalkit.tables.cells import MARKS, MISSING, format_number, probability, signed
+from evalkit.tables.cells import MISSING, format_number, probability, signed
 from evalkit.tables.csv_text import csv_text, read_csv
 
 TABLES = ("configurations", "matched", "claims")
@@ -205,7 +206,7 @@ def _matched(matched: pd.DataFrame, title: str) -> WrittenTable:
             WrittenCell("entropy-coded" if row["rate"] == "entropy" else "nominal"),
             WrittenCell(where if row["difference"] == row["difference"] else ""),
             *_difference(row, show),
-            WrittenCell(f"{MARKS[row['verdict']]} {row['verdict']}" if row["verdict"] else ""),
+            WrittenCell(marked(row["verdict"])),
             WrittenCell(row["note"]),
         ))  # fmt: skip
     heading = f"At equal rate, against {matched['baseline'].iloc[0]}"

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from evalkit.stats.differences import MARKS
 from evalkit.tables.summary import metric_format
 from evalkit.tables.table import Cell
 
 MISSING = "-"
 METRICS_PER_BLOCK = 3
-MARKS = {"better": "▲", "worse": "▼", "higher": "△", "lower": "▽"}
 
 
 class Column(NamedTuple):

@@ -10,9 +10,9 @@ import pandas as pd
 from rich.table import Table
 from rich.text import Text
 
-from evalkit.stats.bootstrap import ALPHA
+from evalkit.stats.differences import ALPHA, MARKS, marked
 from evalkit.tables import table as tables
-from evalkit.tables.cells import MARKS, MISSING, format_number, mark_legend, probability, signed
+from evalkit.tables.cells import MISSING, format_number, mark_legend, probability, signed
 from evalkit.tables.console import terminal_grid
 from evalkit.tables.markup import PACKAGES, latex_float, latex_tabular, markdown_heading, markdown_page, markdown_table
 from evalkit.tables.notes import METHOD, ONE_TRAINING, out_of_reach, trained_once
@@ -138,7 +138,7 @@ def difference_texts(row: Mapping[Any, Any], style: MetricFormat) -> list[str]:
         probability(row["p_holm"]),
         signed(row["effect_dz"], 2),
         signed(row["effect_rank"], 2),
-        f"{MARKS[row['verdict']]} {row['verdict']}" if row["verdict"] else "",
+        marked(row["verdict"]),
     ]
 
 

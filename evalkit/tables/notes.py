@@ -7,7 +7,7 @@ import math
 import pandas as pd
 
 from evalkit.scoring.protocol import GROUND_TRUTH
-from evalkit.stats.bootstrap import ALPHA
+from evalkit.stats.differences import ALPHA
 from evalkit.stats.reach import smallest_p
 from evalkit.tables.cells import cells, columns, is_ranked, mark_legend, metric_names, usual_counts
 from evalkit.tables.summary import metric_format, metric_keys, protocols, resampling_unit

@@ -8,7 +8,7 @@ from collections.abc import Collection
 import numpy as np
 import pandas as pd
 
-from evalkit.stats.bootstrap import ALPHA, PairedComparison, compare_paired, holm
+from evalkit.stats.differences import PairedComparison, compare_paired, holm_of, verdict_of
 from evalkit.tables.summary import metric_format, resampling_unit
 
 COLUMNS = (
@@ -25,7 +25,7 @@ def compare_with_baseline(utterances: pd.DataFrame, systems: pd.DataFrame, basel
     (speakers, or utterances: `resampling_unit`) compared; `difference` (mean) with its 95 % interval `low`, `high`; `p`
     (Wilcoxon) and `p_holm` (corrected for all systems with a p in the same data set, metric and protocol but the known
     answers, which are no hypotheses: these have no p_holm and no verdict); `effect_dz`, `effect_rank` (see
-    evalkit.stats.bootstrap.PairedComparison); `verdict`: "better" or "worse" where p_holm < 0.05 and the interval
+    evalkit.stats.differences.PairedComparison); `verdict`: "better" or "worse" where p_holm < 0.05 and the interval
     excludes 0 ("higher" or "lower" for a metric of unknown direction), else "". NaN where a number does not exist.
 
     Args:
@@ -70,33 +70,11 @@ def _scores(family: pd.DataFrame) -> dict[str, dict[str, float]]:
 def _family(
     compared: dict[str, PairedComparison], baseline: str, metric: str, anchors: Collection[str]
 ) -> list[dict[str, object]]:
-    tested = [name for name, comparison in compared.items() if comparison.p is not None and name not in anchors]
-    adjusted = dict(zip(tested, holm([compared[name].p or 0.0 for name in tested]), strict=True))
-    rows = []
-    for name, comparison in compared.items():
-        interval, p_holm = comparison.interval, adjusted.get(name, math.nan)
-        numbers = {
-            "difference": interval.mean,
-            "low": interval.low,
-            "high": interval.high,
-            "p": comparison.p,
-            "p_holm": p_holm,
-            "effect_dz": comparison.effect_dz,
-            "effect_rank": comparison.effect_rank,
-        }
-        rows.append(
-            {"system": name, "baseline": baseline, "n": interval.n, "units": comparison.units}
-            | {key: math.nan if number is None else number for key, number in numbers.items()}
-            | {"verdict": _verdict(comparison, p_holm, metric)}
-        )
-    return rows
-
-
-def _verdict(comparison: PairedComparison, p_holm: float, metric: str) -> str:
-    mean = comparison.interval.mean
-    if mean is None or not comparison.is_significant(p_holm, ALPHA):
-        return ""
-    higher_is_better = metric_format(metric).higher_is_better
-    if higher_is_better is None:
-        return "higher" if mean > 0 else "lower"
-    return "better" if (mean > 0) == higher_is_better else "worse"
+    adjusted = holm_of({name: comparison.p for name, comparison in compared.items()}, anchors)
+    direction = metric_format(metric).higher_is_better
+    return [
+        {"system": name, "baseline": baseline, "n": each.interval.n, "units": each.units}
+        | each.numbers(adjusted[name])
+        | {"verdict": verdict_of(each.side(adjusted[name]), direction)}
+        for name, each in compared.items()
+    ]

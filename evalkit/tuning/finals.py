@@ -10,8 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from evalkit.stats.bootstrap import holm
-from evalkit.sweeps.comparison import NEAR_TARGET, difference_at, summarize_configurations, verdict_of
+from evalkit.stats.differences import holm_of, verdict_of
+from evalkit.sweeps.comparison import NEAR_TARGET, difference_at, summarize_configurations
 from evalkit.sweeps.configurations import SweptConfiguration, configurations
 from evalkit.sweeps.equal_rate import Difference, points_of, surely
 from evalkit.sweeps.folder import SweepFolder, write_sweep
@@ -129,8 +129,7 @@ def _rows(
     summary: Sequence[dict[Any, Any]], differences: Sequence[Difference],
 ) -> list[dict[str, Any]]:  # fmt: skip
     direction = metric_format(metric).higher_is_better
-    tested = [each.estimate.p for each in differences if each.estimate is not None and each.estimate.p is not None]
-    adjusted = iter(holm(tested))
+    adjusted = holm_of({n: each.estimate.p if each.estimate else None for n, each in enumerate(differences)})
     rows = []
     for place, (entry, one, means) in enumerate(zip(entries, found, summary, strict=True)):
         row: dict[str, Any] = {
@@ -145,16 +144,16 @@ def _rows(
         if one.num_scored < one.num_seeds:
             row["note"] = "; ".join(filter(None, [row["note"], one.status]))
         if place:
-            row |= _compared(differences[place - 1], adjusted, direction, row["note"])
+            row |= _compared(differences[place - 1], adjusted[place - 1], direction, row["note"])
         rows.append(row)
     return rows
 
 
-def _compared(difference: Difference, adjusted: Any, direction: bool | None, note: str) -> dict[str, Any]:
+def _compared(difference: Difference, adjusted: float, direction: bool | None, note: str) -> dict[str, Any]:
     estimate = difference.estimate
     if estimate is None:
         return {"note": "; ".join(dict.fromkeys(filter(None, [note, difference.note])))}
-    p_holm = None if estimate.p is None else next(adjusted)
+    p_holm = None if math.isnan(adjusted) else adjusted
     side = difference.side(p_holm)
     seen = surely(estimate, p_holm)
     notes = [note, difference.note]
