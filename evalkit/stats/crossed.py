@@ -133,7 +133,7 @@ def crossed_estimate(
 
     Returns:
         The same to the last bit, in whatever order seeds and utterances come. Holm's correction of several p is
-        `evalkit.stats.bootstrap.holm`.
+        `evalkit.stats.differences.holm`.
 
     Raises:
         ValueError: no systems, a level out of range, or an utterance that has other speakers in other systems.
