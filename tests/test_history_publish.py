@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 
 from evalkit.cli.history import change_lines
 from evalkit.history import publish as publishing
-from evalkit.history.links import folder_name, slug
 from evalkit.history.migrations import HistoryError
-from evalkit.history.publication import Publication, read_publication
+from evalkit.history.publication import Publication, folder_name, read_publication, slug
 from evalkit.history.publish import publish
 from evalkit.report.published import published_table
 from evalkit.run.saved_run import RunError, load_run

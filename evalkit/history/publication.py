@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
+import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +19,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import AwareDatetime
 
-from evalkit.history.links import folder_name
 from evalkit.history.migrations import MIGRATIONS, HistoryError, Stored, migrate
 from evalkit.history.summaries import SUMMARY, TEXT, as_table
 from evalkit.run.descriptions import read_description
@@ -260,3 +262,24 @@ def _read_table(folder: Path, name: str, values: Mapping[str, Any], schema: pa.S
         return pq.ParquetFile(pa.BufferReader(raw)).read(columns=schema.names, use_threads=False).cast(schema)
     except (OSError, ValueError, KeyError) as error:
         raise HistoryError(f"{path} is damaged: {' '.join(str(error).split())}") from error
+
+
+MAX_LETTERS = 40
+SAFE = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+
+
+@functools.lru_cache(maxsize=100_000)
+def slug(*names: str) -> str:
+    """A file name for one or several names: their plain ASCII letters and digits, and a digest that tells them apart.
+
+    Never a path separator, a dot or an upper-case letter, never empty, at most 49 characters.
+    """
+    digest = hashlib.sha256(json.dumps(names).encode()).hexdigest()[:8]
+    letters = unicodedata.normalize("NFKD", " ".join(names)).encode("ascii", "ignore").decode().lower()
+    words = re.sub("[^a-z0-9]+", "-", letters)[:MAX_LETTERS].strip("-")
+    return f"{words}-{digest}" if words else digest
+
+
+def folder_name(name: str) -> str:
+    """As `slug`, but a name that is safe as it is stays: `results/published/tiny` is for people to read, too."""
+    return name if len(name) <= MAX_LETTERS and SAFE.fullmatch(name) else slug(name)

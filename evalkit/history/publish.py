@@ -18,13 +18,13 @@ import pyarrow.parquet as pq
 
 from evalkit.history.archive import PUBLISHED, published_folders, records
 from evalkit.history.changes import compare_steps, find_steps
-from evalkit.history.links import folder_name
 from evalkit.history.migrations import HistoryError
 from evalkit.history.publication import (
     CHANGES,
     PUBLICATION,
     Publication,
     description_name,
+    folder_name,
     kept_frames,
     plain_publication,
     plain_run,
