@@ -23,8 +23,8 @@ from q2d2.quantizer import Q2D2
 from studies.forensics import __main__ as command
 from studies.forensics.audio import audio_traps
 from studies.forensics.averages import change_of_mean, published_f1, published_pesq
+from studies.forensics.decoded_audio import PublishedError, read_published
 from studies.forensics.geometry import second_moment
-from studies.forensics.published import PublishedError, read_published
 from studies.forensics.quantizer import decoded_index, gradient_factors
 from studies.forensics.report import figures
 from studies.forensics.speed import flattery

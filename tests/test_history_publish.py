@@ -18,7 +18,7 @@ from evalkit.history import publish as publishing
 from evalkit.history.migrations import HistoryError
 from evalkit.history.publication import Publication, folder_name, read_publication, slug
 from evalkit.history.publish import publish
-from evalkit.report.published import published_table
+from evalkit.report.against_paper import published_table
 from evalkit.run.saved_run import RunError, load_run
 from tests.command import evalkit
 from tests.published_runs import METRICS, SYSTEMS, write_run

@@ -11,7 +11,7 @@ import pytest
 from evalkit.metrics import METRICS
 from evalkit.papers import paper_names, read_paper
 from evalkit.tables import Counterpart, compare_with_paper, summarize
-from evalkit.tables.published import published_latex, published_markdown, published_notes
+from evalkit.tables.against_paper import published_latex, published_markdown, published_notes
 from q2d2.registry import UnknownName
 from tests.table_rows import score_rows, system_row
 

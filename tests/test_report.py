@@ -11,9 +11,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from evalkit.report.against_paper import published_table
 from evalkit.report.joined import ReportError, join_runs
 from evalkit.report.page import report_page, report_path, write_report
-from evalkit.report.published import published_table
 from evalkit.run.saved_run import RunError, load_run
 from evalkit.text import printable
 from tests.command import evalkit

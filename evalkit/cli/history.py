@@ -69,7 +69,7 @@ def publish(
 
 def change_lines(publication: Publication) -> list[str]:
     """What changed since the predecessor, one line a change that was found."""
-    from evalkit.gate.pairing import listed
+    from evalkit.gate.counterparts import listed
     from evalkit.history.archive import records
     from evalkit.history.boards import number_format
     from evalkit.history.changes import out_of_reach

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from evalkit.gate.counterparts import MAX_NAMED, Pair, listed
 from evalkit.gate.matching import datasets, shared_keys
-from evalkit.gate.pairing import MAX_NAMED, Pair, listed
 from evalkit.gate.rows import Rows, Score, mapping
 from evalkit.gate.swaps import Exchange, exchanged_scores, find_exchanges
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from evalkit.gate.pairing import Pair, listed
+from evalkit.gate.counterparts import Pair, listed
 from evalkit.gate.rows import Rows, Score
 from evalkit.gate.settings import Gate
 from evalkit.gate.verdict import Finding

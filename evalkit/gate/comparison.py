@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from evalkit.gate.audio import check_audio
 from evalkit.gate.availability import check_availability, failure_findings
+from evalkit.gate.counterparts import Paired, align_datasets, listed, pair_systems
 from evalkit.gate.exact import check_exact, check_exact_names, exact_findings
 from evalkit.gate.matching import check_anchors, check_protocols, check_utterances
-from evalkit.gate.pairing import Paired, align_datasets, listed, pair_systems
 from evalkit.gate.phrases import difference_text
 from evalkit.gate.quantities import compare_quantities, compare_speeds, limit_findings, speed_findings
 from evalkit.gate.rows import Rows, check_columns, read_rows

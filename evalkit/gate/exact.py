@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+from evalkit.gate.counterparts import Pair
 from evalkit.gate.matching import far, shared_keys
-from evalkit.gate.pairing import Pair
 from evalkit.gate.rows import Key, Rows
 from evalkit.gate.settings import ExactRule, Gate, GateError
 from evalkit.gate.verdict import Finding

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from evalkit.gate.pairing import Pair, listed
+from evalkit.gate.counterparts import Pair, listed
 from evalkit.gate.rows import Key, Rows, Score, mapping
 from evalkit.gate.settings import Gate
 

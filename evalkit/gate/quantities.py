@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from evalkit.gate.pairing import Pair
+from evalkit.gate.counterparts import Pair
 from evalkit.gate.rows import Rows, number
 from evalkit.gate.settings import QUANTITIES, Gate
 from evalkit.gate.verdict import Finding, Quantity, Speed

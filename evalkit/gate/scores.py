@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
+from evalkit.gate.counterparts import Pair
 from evalkit.gate.matching import datasets, shared_keys
-from evalkit.gate.pairing import Pair
 from evalkit.gate.rows import Key, Rows
 from evalkit.gate.settings import Gate
 from evalkit.gate.verdict import Comparison, Outcome

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from evalkit.report.against_paper import PublishedTable
 from evalkit.report.facts import run_notes
 from evalkit.report.joined import Joined
-from evalkit.report.published import PublishedTable
+from evalkit.tables.against_paper import published_latex, published_markdown
 from evalkit.tables.csv_text import csv_text
 from evalkit.tables.differences import differences_latex, differences_markdown, method_notes
 from evalkit.tables.markup import to_latex, to_markdown
 from evalkit.tables.notes import pair_notes, protocol_note, standing_notes, units
-from evalkit.tables.published import published_latex, published_markdown
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evalkit.pages import render
+from evalkit.report.against_paper import HEAD, WORDS, published_table
 from evalkit.report.charts import system_looks
 from evalkit.report.comparison import comparison_table
 from evalkit.report.copies import comparison_copies, differences_copies, published_copies, table_notes
@@ -14,7 +15,6 @@ from evalkit.report.departures import departures
 from evalkit.report.extremes import Progress, ignored
 from evalkit.report.facts import metric_facts, package_facts, protocol_facts, run_facts
 from evalkit.report.joined import ReportError, join_runs
-from evalkit.report.published import HEAD, WORDS, published_table
 from evalkit.report.rates import rates_chart
 from evalkit.report.rows import differences_chart, distributions_chart
 from evalkit.report.sweeps import configurations_chart, reported_sweeps

@@ -22,7 +22,7 @@ from evalkit.run.systems import System, UnavailableSystem
 from evalkit.scoring.pair import Pair, Score
 from evalkit.scoring.protocol import Protocol
 from evalkit.scoring.workers import Scorer
-from evalkit.tables.published import Counterpart
+from evalkit.tables.against_paper import Counterpart
 from q2d2.audio import AudioError, encode_flac, read_audio, read_header
 from q2d2.errors import UserError
 from q2d2.files import file_sha256, whole

@@ -22,7 +22,7 @@ from evalkit.run.planned import Planned, PlannedBottleneck, PlannedCodec, Planne
 from evalkit.run.shards import Shard, refuse_another_experiment
 from evalkit.scoring.protocol import KNOWN_ANSWERS, get_protocol
 from evalkit.stats.reach import few_units
-from evalkit.tables.published import Counterpart
+from evalkit.tables.against_paper import Counterpart
 from q2d2.bottleneck import NullBottleneck
 from q2d2.checkpoints import find_checkpoint, read_description
 from q2d2.codec import Codec, CodecConfig, CodecOutput, codec_config

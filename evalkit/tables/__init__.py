@@ -8,14 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from evalkit.papers import Paper
-from evalkit.tables.cells import Column, columns, is_ranked, metric_names
-from evalkit.tables.console import render_console
-from evalkit.tables.csv_text import csv_text
-from evalkit.tables.differences import differences_latex, differences_markdown, method_notes, render_differences
-from evalkit.tables.markup import to_latex, to_markdown
-from evalkit.tables.notes import protocol_note, standing_notes, units
-from evalkit.tables.paired import compare_with_baseline
-from evalkit.tables.published import (
+from evalkit.tables.against_paper import (
     Counterpart,
     compare_with_paper,
     published_latex,
@@ -23,6 +16,13 @@ from evalkit.tables.published import (
     published_notes,
     render_published,
 )
+from evalkit.tables.cells import Column, columns, is_ranked, metric_names
+from evalkit.tables.console import render_console
+from evalkit.tables.csv_text import csv_text
+from evalkit.tables.differences import differences_latex, differences_markdown, method_notes, render_differences
+from evalkit.tables.markup import to_latex, to_markdown
+from evalkit.tables.notes import protocol_note, standing_notes, units
+from evalkit.tables.paired import compare_with_baseline
 from evalkit.tables.summary import MetricFormat, metric_format, metric_keys, resampling_unit, summarize
 from q2d2.files import write_atomically
 

@@ -45,7 +45,7 @@ def measure_with_audio(folder: Path | None) -> list[Trap]:
         PublishedError, AudioError: the folder or a file of it cannot be used.
     """
     from studies.forensics.audio import audio_traps, without_audio
-    from studies.forensics.published import read_published
+    from studies.forensics.decoded_audio import read_published
 
     if folder is None:
         return [without_audio(f"needs decoded audio of published codecs: --published DIR, or set {VARIABLE}")]

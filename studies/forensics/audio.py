@@ -13,7 +13,7 @@ import numpy as np
 
 from evalkit.scoring.protocol import PROTOCOLS, Resampler, get_protocol
 from studies.forensics.averages import published_pesq
-from studies.forensics.published import Decoded, Scores, change_estimate, largest, mean, score_all
+from studies.forensics.decoded_audio import Decoded, Scores, change_estimate, largest, mean, score_all
 from studies.forensics.trap import Figure, Trap
 
 METRICS = ("pesq", "stoi", "estoi", "si_sdr")

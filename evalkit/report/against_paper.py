@@ -12,9 +12,9 @@ import pandas as pd
 from evalkit.papers import Paper, paper_names, read_paper
 from evalkit.run.saved_run import PUBLISHED_TABLE, RunError, SavedRun
 from evalkit.tables import Counterpart, compare_with_paper
+from evalkit.tables.against_paper import HEAD as PRINTED
+from evalkit.tables.against_paper import published_notes, published_texts
 from evalkit.tables.csv_text import read_csv
-from evalkit.tables.published import HEAD as PRINTED
-from evalkit.tables.published import published_notes, published_texts
 from evalkit.text import first_sentence, plain
 
 HEAD = (*PRINTED, "Remarks")
