@@ -32,7 +32,7 @@ def report(
 ) -> None:
     """Write one page about finished runs: tables, charts, audio, protocol. It opens from the disk, without a server.
 
-    Systems of several runs stand in one table as "run: system", compared with the baseline of the first.
+    Systems of several runs share one table as "run: system", compared with the baseline of the first.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn

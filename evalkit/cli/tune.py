@@ -64,7 +64,7 @@ def tune(
 
     Every trial is a short training; those that fall behind are stopped early. The best few and the published rhombic
     configuration are then trained with new seeds at the experiment's full steps, and scored on audio that nothing was
-    chosen by: the table says whether any is told from the baseline, and best.yaml runs the one named.
+    chosen by: the table says whether any surely differs from the baseline, and best.yaml runs the one named.
 
     Run the same command again after an interruption, or in a second shell to work along.
     """
