@@ -12,6 +12,7 @@ import pytest
 
 from evalkit.plots.drawing import DrawnPlots
 from tests.command import Outcome, evalkit, write_experiment
+from tests.shared import made_once
 
 
 class Run(NamedTuple):
@@ -25,17 +26,17 @@ class Run(NamedTuple):
         return rows(self.folder, name)
 
 
-_finished: list[Run] = []
-
-
 def finished_run(factory: pytest.TempPathFactory) -> Run:
-    """All bottlenecks, trained, scored, drawn, on a terminal 80 characters wide: to be read, or copied and changed."""
-    if not _finished:
-        folder = factory.mktemp("finished")
+    """All bottlenecks, trained, scored, drawn, on a terminal 80 characters wide."""
+
+    def make(folder: Path) -> None:
         experiment = write_experiment(folder / "trial.yaml")
         outcome = evalkit("run", experiment, "--out", folder / "run", "--workers", 1)
-        _finished.append(Run(experiment, folder / "run", outcome))
-    return _finished[0]
+        (folder / "outcome.json").write_text(json.dumps(outcome))
+
+    folder = made_once(factory, "finished", make)
+    outcome = Outcome(*json.loads((folder / "outcome.json").read_text()))
+    return Run(folder / "trial.yaml", folder / "run", outcome)
 
 
 def copied_run(run: Run, folder: Path) -> Run:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import csv
 import dataclasses
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import soundfile
 import torch
 from safetensors.torch import load_file
@@ -37,31 +35,6 @@ BOTTLENECKS: dict[str, dict[str, Any]] = {
     "vq": {"name": "vq", "codebook_size": 16},
     "rvq": {"name": "rvq", "codebook_size": 8, "num_quantizers": 3, "codebook_dim": 4, "quantizer_dropout": 0.5},
 }
-
-_made: dict[str, Path] = {}
-
-
-def _once(name: str, factory: pytest.TempPathFactory, make: Callable[[Path], None]) -> Path:
-    if name not in _made:
-        folder = factory.mktemp(name)
-        make(folder)
-        _made[name] = folder
-    return _made[name]
-
-
-def audio_folder(factory: pytest.TempPathFactory) -> Path:
-    """Three files of two seconds, the same folder in every test."""
-    return _once("audio", factory, write_audio)
-
-
-def undisturbed_runs(factory: pytest.TempPathFactory) -> Path:
-    """A folder with a finished training of each bottleneck, the same in every test: only to be read."""
-
-    def make(folder: Path) -> None:
-        for name in BOTTLENECKS:
-            train_one(audio_folder(factory), folder / name, name)
-
-    return _once("undisturbed", factory, make)
 
 
 def write_audio(folder: Path) -> None:

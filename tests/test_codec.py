@@ -13,19 +13,7 @@ from q2d2.bottleneck import build_bottleneck
 from q2d2.codec import SIZES, Codec, CodecConfig, codec_config
 from q2d2.codec.encoder import reflect_pad
 from q2d2.codec.head import ISTFTHead
-
-SMALL = CodecConfig(
-    sample_rate=8000, ratios=(3, 4), num_filters=2, dimension=8, lstm_layers=1, decoder_dim=64,
-    decoder_intermediate=16, decoder_layers=2,
-)  # fmt: skip
-HOP = 12
-
-
-def codec_with(bottleneck: str = "q2d2", config: CodecConfig = SMALL, **options: Any) -> Codec:
-    torch.manual_seed(0)
-    if bottleneck == "q2d2":
-        options = {"levels": (7, 7, 5, 5)} | options
-    return Codec(config, build_bottleneck(bottleneck, config.dimension, **options)).eval()
+from tests.small_codec import HOP, SMALL, codec_with
 
 
 @pytest.mark.parametrize("samples", [1, 2, 5, HOP - 1, HOP, HOP + 1, 2 * HOP - 1, 100, 12 * HOP, 1000])

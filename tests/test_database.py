@@ -7,7 +7,6 @@ import os
 import pickle
 import random
 import re
-import resource
 import shutil
 import signal
 import sqlite3
@@ -15,9 +14,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ import pytest
 from evalkit.scoring import database
 from evalkit.scoring.cache import Cache
 from tests.cache_entries import expected, fail_once, filled, forked, key, right, works_again
+from tests.obstacles import full_disk
 
 ROOT = Path(__file__).parents[1]
 # Each process puts its own entries and some that all put, and checks whatever it finds of the others'.
@@ -44,17 +43,6 @@ for step in range(60):
     right(cache, [1000 * other + step for other in range(1, processes + 1)])
 assert not cache.problem, cache.problem
 """
-
-
-@contextmanager
-def full_disk(size: int) -> Iterator[None]:
-    """No file can grow beyond `size` bytes."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 class TestDamage:

@@ -18,11 +18,11 @@ from q2d2.codec import Codec, CodecConfig, chunks, inference, packed
 from q2d2.codec.encoder import PaddedConv1d
 from q2d2.codec.inference import InferenceCodec, prepare_for_inference
 from q2d2.codec.packed import can_pack, elu_into
-from tests import test_codec
-from tests.test_codec import HOP, codec_with
+from tests import small_codec
+from tests.small_codec import HOP, codec_with
 
 # Groups of eight channels: the variance of two, when there is but one frame, multiplies rounding errors.
-SMALL = dataclasses.replace(test_codec.SMALL, decoder_dim=256)
+SMALL = dataclasses.replace(small_codec.SMALL, decoder_dim=256)
 CPU = torch.device("cpu")
 needs_packing = pytest.mark.skipif(not can_pack(CPU), reason="this build of torch has no oneDNN operators")
 

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,26 +12,11 @@ import pytest
 from evalkit.scoring.protocol import KNOWN_ANSWERS
 from q2d2.checkpoints import CONFIG
 from q2d2.training.state import STATE
+from tests import warm
 from tests.command import TINY, evalkit, write_experiment
-from tests.finished_run import Run, copied_run, finished_run, journal, leave_out_plots, rows
+from tests.finished_run import Run, journal, rows
 
-ROOT = Path(__file__).resolve().parent.parent
 TIMED = ["rtf_encode", "rtf_decode", "rtf_detail"]
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return finished_run(tmp_path_factory)
-
-
-@pytest.fixture
-def copied(finished: Run, tmp_path: Path) -> Run:
-    return copied_run(finished, tmp_path)
-
-
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    leave_out_plots(monkeypatch)
 
 
 class TestSecondCall:
@@ -89,20 +69,21 @@ class TestSecondCall:
 class TestKilled:
     """The same command after `kill -9`, until it ends, leaves the rows of an undisturbed run."""
 
+    @pytest.mark.slow
     def test_during_scoring_and_training(self, finished: Run, tmp_path: Path, undrawn: None) -> None:
         systems = {"rhombic": TINY["systems"]["rhombic"]}
         experiment = write_experiment(tmp_path / "trial.yaml", systems=systems)
         folder = tmp_path / "run"
-        command = [sys.executable, "-m", "evalkit", "run", str(experiment), "--out", str(folder), "--workers", "2"]
+        command, output = ["run", str(experiment), "--out", str(folder), "--workers", "2"], tmp_path / "output"
         state, checkpoint = folder / "checkpoints/rhombic" / STATE, folder / "checkpoints/rhombic" / CONFIG
 
-        kill_when(command, lambda: len(journal(folder)) > 1)
+        kill_when(command, output, lambda: len(journal(folder)) > 1)
         scored = len(journal(folder))
         assert not state.exists()
-        kill_when(command, state.exists)
+        kill_when(command, output, state.exists)
         assert not checkpoint.exists(), "killed too late to tell"
         assert len(journal(folder)) >= max(scored, 6)
-        kill_when(command, lambda: any("rhombic" in json.dumps(line)[:60] for line in journal(folder)))
+        kill_when(command, output, lambda: any("rhombic" in json.dumps(line)[:60] for line in journal(folder)))
         assert not (folder / "utterances.parquet").exists(), "killed too late to tell"
         first_time = checkpoint.stat().st_mtime_ns
         assert evalkit("run", experiment, "--out", folder, "--workers", 2).status == 0
@@ -122,15 +103,9 @@ def keys(folder: Path) -> list[tuple[str, str]]:
     return [(record["system"], record["utterance"]) for record in records]
 
 
-def kill_when(command: list[str], condition: Callable[[], bool]) -> None:
+def kill_when(command: list[str], output: Path, condition: Callable[[], bool]) -> None:
     """Start `command` and end it with SIGKILL as soon as `condition` holds."""
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
-        deadline = time.monotonic() + 120
-        while not condition():
-            assert process.poll() is None, process.communicate()[0].decode()
-            assert time.monotonic() < deadline, "the condition never held"
-            time.sleep(0.003)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        assert process.stdout is not None
-        process.stdout.close()  # its scoring processes keep it open for a while
+    process = warm.start_evalkit(*command, output=output)
+    warm.wait_until(condition, process, output)
+    process.kill()
+    process.join()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.finished_run import finished_run
+from tests.finished_run import Run
 
 nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed (extra dev)")
 nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed (extra dev)")
@@ -30,12 +30,11 @@ def read() -> Any:
 
 
 @pytest.fixture(scope="module")
-def shown(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+def shown(finished: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """What it shows as it stands, and then, in the same kernel (one takes seconds to start), of a run of one's own."""
-    own = finished_run(tmp_path_factory).folder
     code = [cell.source for cell in read().cells if cell.cell_type == "code"]
     assert "FOLDER =" in code[0]
-    both = [*code, OWN.format(str(own)), *code[1:]]
+    both = [*code, OWN.format(str(finished.folder)), *code[1:]]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in both])
     with pytest.MonkeyPatch.context() as patch:
         execute(notebook, tmp_path_factory.mktemp("jupyter"), patch)

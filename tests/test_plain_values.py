@@ -14,10 +14,8 @@ import pytest
 from q2d2.errors import printable, shown
 from q2d2.plain_values import NotPlain, differences, parse_json, read_json, require_plain
 from q2d2.yaml_values import parse_yaml, read_yaml
+from tests.yaml_bomb import BOMB
 
-BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
-    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 10)
-)
 MERGES = "b0: &b0 {x: 1}\n" + "".join(
     f"b{n}: &b{n} {{<<: [{', '.join([f'*b{n - 1}'] * 10)}], k{n}: 1}}\n" for n in range(1, 10)
 )

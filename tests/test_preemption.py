@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -17,22 +15,13 @@ from q2d2.errors import Stopped
 from q2d2.training.preemption import Preemption
 from q2d2.training.state import STATE
 from q2d2.training.steps import Stepper
-from tests.small_training import BOTTLENECKS, SHORT, assert_same_run, audio_folder, rows, train_one, undisturbed_runs
-
-ROOT = Path(__file__).resolve().parent.parent
-
-
-@pytest.fixture
-def audio(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return audio_folder(tmp_path_factory)
+from tests import warm
+from tests.command import TINY, write_experiment
+from tests.small_training import BOTTLENECKS, SHORT, assert_same_run, rows, train_one
 
 
-@pytest.fixture
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return undisturbed_runs(tmp_path_factory)
-
-
-@pytest.mark.parametrize("number", range(10))
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(5))
 def test_sigterm_at_a_random_step_changes_nothing(
     audio: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
@@ -95,22 +84,24 @@ def test_handlers_are_given_back_and_threads_set_none() -> None:
     assert not problems
 
 
+@pytest.mark.slow
 def test_the_command_exits_with_143_and_goes_on(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "evalkit", "train", "quick", "--system", "fsq", "--out", str(tmp_path)]
-    command += ["--set", "train.steps=30", "--set", "train.log_every=1", "--set", "train.batch_size=2"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    experiment = write_experiment(
+        tmp_path / "trial.yaml",
+        train=TINY["train"] | {"steps": 60, "log_every": 1, "checkpoint_every": 60, "batch_size": 2},
     )
-    log = tmp_path / "checkpoints" / "fsq" / "log.csv"
-    while not (log.exists() and len(log.read_text().splitlines()) > 2):
-        assert process.poll() is None, process.communicate()[1]
+    out, output = tmp_path / "out", tmp_path / "output"
+    command = ("train", experiment, "--system", "fsq", "--out", out)
+    log = out / "checkpoints" / "fsq" / "log.csv"
+    process = warm.start_evalkit(*command, output=output)
+    warm.wait_until(lambda: log.exists() and len(log.read_text().splitlines()) > 2, process, output)
     process.terminate()
-    output, errors = process.communicate(timeout=60)
-    assert process.returncode == 143
-    assert "evalkit: fsq: stopped by SIGTERM after step" in errors
-    assert "Traceback" not in errors
-    assert "batch     2 segments a step = 1 process x 1 accumulated x 2, learning rate 0.001" in output
-    subprocess.run(command, env=environment, check=True, capture_output=True, cwd=ROOT)
-    assert [int(row["step"]) for row in rows(log.parent)] == list(range(1, 31))
-    assert (tmp_path / "training" / "fsq.csv").read_text() == log.read_text()
+    assert warm.ended(process) == 143
+    printed = output.read_text()
+    assert "evalkit: fsq: stopped by SIGTERM after step" in printed
+    assert "Traceback" not in printed
+    assert "batch     2 segments a step = 1 process x 1 accumulated x 2, learning rate" in printed
+    assert len(rows(log.parent)) < 60
+    assert warm.ended(warm.start_evalkit(*command, output=output)) == 0, output.read_text()
+    assert [int(row["step"]) for row in rows(log.parent)] == list(range(1, 61))
+    assert (out / "training" / "fsq.csv").read_text() == log.read_text()

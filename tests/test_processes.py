@@ -1,13 +1,14 @@
-"""Two real processes, started by torchrun, train one codec: alike on both, stoppable, and not waiting for the dead."""
+"""Two real processes train one codec: alike on both, stoppable, and not waiting for the dead."""
 
 from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,54 +20,59 @@ from q2d2.checkpoints import WEIGHTS
 from q2d2.training import processes
 from q2d2.training.processes import checksums, require_equal
 from q2d2.training.state import STATE, TrainingError
+from tests import rank_training, warm
 from tests.rank_training import BOTTLENECKS
-from tests.small_training import audio_folder, rows, train_one
+from tests.small_training import rows, train_one
 
 ROOT = Path(__file__).resolve().parent.parent
 # More losses than in the other tests: every kind of discriminator, and gradients added up before they are exchanged.
 ALL_LOSSES = "losses={mel: 1, waveform: 16, commitment: 1, mpd: 0.1, mrd: 0.1, mrd_features: 0.1, dac_features: 0.02}"
 
 
-@pytest.fixture
-def audio(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return audio_folder(tmp_path_factory)
+class Pair:
+    """Two processes of tests.rank_training, with the variables that torchrun sets."""
+
+    def __init__(self, audio: Path, out: Path, *arguments: str) -> None:
+        out.mkdir(exist_ok=True)
+        self.outputs = [out / f"rank{rank}.output" for rank in range(2)]
+        with socket.socket() as free:
+            free.bind(("localhost", 0))
+            port = free.getsockname()[1]
+        self.ranks = [
+            warm.start(
+                rank_training.main, str(audio), str(out), *arguments, output=output,
+                environment=os.environ | {
+                    "RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0", "WORLD_SIZE": "2",
+                    "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port),
+                    "TORCHELASTIC_RUN_ID": "test",
+                },
+            )
+            for rank, output in enumerate(self.outputs)
+        ]  # fmt: skip
+
+    def ended(self, seconds: float = 150) -> list[int]:
+        """The exit status of each."""
+        return [warm.ended(rank, seconds) for rank in self.ranks]
+
+    @property
+    def first(self) -> tuple[BaseProcess, Path]:
+        """The first process, and where it writes what it prints."""
+        return self.ranks[0], self.outputs[0]
+
+    @property
+    def printed(self) -> str:
+        return "\n".join(output.read_text() for output in self.outputs)
 
 
-def start(audio: Path, out: Path, *arguments: str) -> subprocess.Popen[str]:
-    """Two processes of tests/rank_training.py."""
-    out.mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
-    command += ["--rdzv-endpoint", "localhost:0", str(ROOT / "tests" / "rank_training.py"), str(audio), str(out)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [*command, *arguments], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
-
-
-def finish(process: subprocess.Popen[str], seconds: float = 150) -> str:
-    """What the processes wrote to stderr, once they have ended."""
-    try:
-        return process.communicate(timeout=seconds)[1]
-    finally:
-        process.kill()
-
-
-def wait_for(happened: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 90) -> None:
-    end = time.monotonic() + seconds
-    while not happened():
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.1)
-
-
+@pytest.mark.slow
 def test_two_processes_train_every_bottleneck_alike_and_like_one(audio: Path, tmp_path: Path) -> None:
-    """50 steps: equal to the bit on both ranks, and losses near those of one process with the same global batch."""
-    both = start(audio, tmp_path / "two", ",".join(BOTTLENECKS), "steps=50")
+    """Equal to the bit on both ranks, and losses near those of one process with the same global batch."""
+    settings = {"steps": 50, "spectral_steps": 30}
+    both = Pair(audio, tmp_path / "two", ",".join(BOTTLENECKS), *(f"{key}={value}" for key, value in settings.items()))
     apart = []
     for name, described in BOTTLENECKS.items():  # meanwhile
-        train_one(audio, tmp_path / "one" / name, described, steps=50)
-    errors = finish(both)
-    assert both.returncode == 0, errors
+        train_one(audio, tmp_path / "one" / name, described, **settings)
+    assert both.ended() == [0, 0], both.printed
     for name in BOTTLENECKS:
         first, second = (torch.load(tmp_path / "two" / f"{name}.rank{rank}.pt", weights_only=True) for rank in (0, 1))
         assert set(first) == {"codec", "discriminators"}
@@ -84,35 +90,47 @@ def test_two_processes_train_every_bottleneck_alike_and_like_one(audio: Path, tm
     assert sum(apart) / len(apart) < 0.03
 
 
+@pytest.mark.slow
 def test_sigterm_to_one_process_stops_both_and_the_rest_follows_to_the_bit(audio: Path, tmp_path: Path) -> None:
     settings = ("steps=16", "accumulate=2", "batch_size=4", ALL_LOSSES, "log_every=1")
-    undisturbed = start(audio, tmp_path / "undisturbed", "vq", *settings)
-    errors = finish(undisturbed)
-    assert undisturbed.returncode == 0, errors
-    stopped = start(audio, tmp_path / "stopped", "vq", *settings)
+    undisturbed = Pair(audio, tmp_path / "undisturbed", "vq", *settings)
+    assert undisturbed.ended() == [0, 0], undisturbed.printed
+    stopped = Pair(audio, tmp_path / "stopped", "vq", *settings)
     log = tmp_path / "stopped" / "vq" / "log.csv"
-    wait_for(lambda: log.exists() and len(log.read_text().splitlines()) > 5, stopped)
-    os.kill(int((tmp_path / "stopped" / "rank1.pid").read_text()), signal.SIGTERM)
-    errors = finish(stopped)
-    assert stopped.returncode != 0
-    assert "stopped by SIGTERM after step" in errors
-    assert "run the same command again" in errors
-    assert "gone" not in errors
+    warm.wait_until(lambda: log.exists() and len(log.read_text().splitlines()) > 5, *stopped.first)
+    stopped.ranks[1].terminate()
+    assert stopped.ended() == [143, 143], stopped.printed
+    for output in stopped.outputs:
+        assert "stopped by SIGTERM after step" in output.read_text()
+        assert "run the same command again" in output.read_text()
+    assert "gone" not in stopped.printed
     assert (tmp_path / "stopped" / "vq" / STATE).exists()
-    again = start(audio, tmp_path / "stopped", "vq", *settings, "num_workers=2")
-    errors = finish(again)
-    assert again.returncode == 0, errors
+    again = Pair(audio, tmp_path / "stopped", "vq", *settings, "num_workers=2")
+    assert again.ended() == [0, 0], again.printed
     one, other = (load_file(tmp_path / name / "vq" / WEIGHTS) for name in ("undisturbed", "stopped"))
     assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
     assert rows(tmp_path / "undisturbed" / "vq") == rows(tmp_path / "stopped" / "vq")
 
 
-def test_a_killed_process_is_not_waited_for(audio: Path, tmp_path: Path) -> None:
-    both = start(audio, tmp_path, "rvq", "steps=100000", "checkpoint_every=5")
-    wait_for((tmp_path / "rvq" / STATE).exists, both)
-    os.kill(int((tmp_path / "rank1.pid").read_text()), signal.SIGKILL)
-    killed = time.monotonic()
-    errors = finish(both, seconds=60)
+@pytest.mark.slow
+def test_a_killed_process_of_torchrun_is_not_waited_for(audio: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
+    command += ["--rdzv-endpoint", "localhost:0", str(ROOT / "tests" / "rank_training.py"), str(audio), str(tmp_path)]
+    both = subprocess.Popen(
+        [*command, "rvq", "steps=100000", "checkpoint_every=5"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        end = time.monotonic() + 90
+        while not (tmp_path / "rvq" / STATE).exists():
+            assert both.poll() is None, both.communicate()[1]
+            assert time.monotonic() < end, "no checkpoint"
+            time.sleep(0.05)
+        os.kill(int((tmp_path / "rank1.pid").read_text()), signal.SIGKILL)
+        killed = time.monotonic()
+        errors = both.communicate(timeout=60)[1]
+    finally:
+        both.kill()
     assert both.returncode != 0
     assert time.monotonic() - killed < 60
     assert "rank 0 of 2: another process of this training is gone or no longer answers" in errors

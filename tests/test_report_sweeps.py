@@ -16,7 +16,7 @@ from evalkit.run.saved_run import load_run
 from evalkit.sweeps import SweepError
 from tests.browser import start_browser
 from tests.command import evalkit
-from tests.test_report import Page
+from tests.html_page import Page
 
 ABLATION = Path(__file__).parent.parent / "results" / "q2d2-ablation"
 HOSTILE = "<img src=x onerror=alert(1)> & “d=6” ../.. 🎧"

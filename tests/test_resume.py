@@ -1,17 +1,12 @@
-"""Resuming: a killed training, run again, ends like an undisturbed one, to the bit; the folder's state is guarded.
-
-As a script, `python -m tests.test_resume AUDIO OUT BOTTLENECK`, this file is a training of all bottlenecks that is
-killed in that of BOTTLENECK (in none for "none").
-"""
+"""Resuming: a killed training, run again, ends like an undisturbed one, to the bit; the folder's state is guarded."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import os
+import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,29 +22,16 @@ from q2d2.training.losses import ReconstructionLosses
 from q2d2.training.manifest import Manifest
 from q2d2.training.state import STATE, TrainingError, load_state, save_state
 from q2d2.training.steps import StepLosses, Stepper
+from tests import warm
 from tests.small_training import (
     BOTTLENECKS,
     SHORT,
     SMALL,
     assert_same_run,
-    audio_folder,
     files_of,
     rows,
     train_one,
-    undisturbed_runs,
 )
-
-ROOT = Path(__file__).resolve().parent.parent
-
-
-@pytest.fixture
-def audio(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return audio_folder(tmp_path_factory)
-
-
-@pytest.fixture
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return undisturbed_runs(tmp_path_factory)
 
 
 def kill(*_: Any, **__: Any) -> None:
@@ -86,14 +68,21 @@ def arm(bottleneck: str) -> None:
         TrainingLog.row = at(8, row, row_then_kill)  # type: ignore[method-assign]
 
 
+def train_all(audio: Path, out: Path, victim: str) -> None:
+    """Trainings of all bottlenecks, of a process that is killed in that of `victim`."""
+    for name in BOTTLENECKS:
+        if name == victim:
+            arm(name)
+        train_one(audio, out / name, name, num_workers=1)
+
+
+@pytest.mark.slow
 def test_killed_runs_end_like_undisturbed_ones(audio: Path, undisturbed: Path, tmp_path: Path) -> None:
     trained, names = tmp_path / "trained", list(BOTTLENECKS)
     for position, victim in enumerate([*names, "none"]):
-        with (tmp_path / "stderr").open("w+") as stderr:
-            command = [sys.executable, "-m", "tests.test_resume", str(audio), str(trained), victim]
-            done = subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=stderr, timeout=200)
-            stderr.seek(0)
-            assert done.returncode == (0 if victim == "none" else -signal.SIGKILL), stderr.read()
+        output = tmp_path / "output"
+        status = warm.ended(warm.start(train_all, audio, trained, victim, output=output))
+        assert status == (0 if victim == "none" else -signal.SIGKILL), output.read_text()
         if victim != "none":
             assert (trained / victim / STATE).exists()
             assert not (trained / victim / CONFIG).exists()
@@ -122,10 +111,11 @@ def test_a_run_stopped_while_saving_the_result_is_completed(
     assert_same_run(tmp_path, undisturbed / "vq")
 
 
-def test_a_finished_run_is_left_alone(audio: Path, undisturbed: Path) -> None:
-    before = (undisturbed / "vq" / WEIGHTS).stat().st_mtime_ns
-    assert train_one(audio, undisturbed / "vq", "vq") == undisturbed / "vq"
-    assert (undisturbed / "vq" / WEIGHTS).stat().st_mtime_ns == before
+def test_a_finished_run_is_left_alone(audio: Path, undisturbed: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(undisturbed / "vq", tmp_path / "vq")
+    before = (folder / WEIGHTS).stat().st_mtime_ns
+    assert train_one(audio, folder, "vq") == folder
+    assert (folder / WEIGHTS).stat().st_mtime_ns == before
 
 
 @pytest.mark.parametrize("finished", [True, False])
@@ -214,10 +204,3 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(
     assert torch.load(tmp_path / STATE, weights_only=True)["step"] == 8
     train_one(audio, tmp_path)  # the checkpoint is good to go on from
     assert_same_run(tmp_path, undisturbed / "q2d2")
-
-
-if __name__ == "__main__":
-    for name in BOTTLENECKS:
-        if name == sys.argv[3]:
-            arm(name)
-        train_one(Path(sys.argv[1]), Path(sys.argv[2]) / name, name, num_workers=1)

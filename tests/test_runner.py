@@ -14,20 +14,10 @@ from evalkit.metrics import load_metric
 from evalkit.scoring.protocol import KNOWN_ANSWERS
 from q2d2.training.state import STATE
 from tests.command import TINY, evalkit, write_experiment
-from tests.finished_run import Run, copied_run, finished_run, journal, leave_out_plots, rows
-from tests.test_store import full_disk, held
+from tests.finished_run import Run, copied_run, journal, rows
+from tests.obstacles import full_disk, held
 
 SYSTEMS = [*KNOWN_ANSWERS, *TINY["systems"]]
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return finished_run(tmp_path_factory)
-
-
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    leave_out_plots(monkeypatch)
 
 
 class TestFinished:

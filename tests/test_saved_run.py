@@ -14,14 +14,9 @@ import evalkit
 from evalkit.datasets import Utterance, load_corpus
 from evalkit.run.saved_run import RunError, load_run
 from q2d2.files import file_sha256
-from tests.finished_run import Run, copied_run, finished_run
+from tests.finished_run import copied_run
 
 RESULTS = Path(__file__).parents[1] / "results"
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return finished_run(tmp_path_factory)
 
 
 class TestRun:

@@ -23,7 +23,7 @@ from evalkit.sweeps.state import read_state
 from q2d2.checkpoints import read_description
 from q2d2.errors import UserError
 from tests.command import TINY
-from tests.test_plain_values import BOMB
+from tests.yaml_bomb import BOMB
 
 ROOT = Path(__file__).parents[1]
 families()  # imports all bottlenecks, once: seconds that are no one's fault

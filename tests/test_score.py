@@ -15,17 +15,12 @@ import soundfile
 
 from tests.command import evalkit
 from tests.decoded_folders import FAST, failed, make_folders, score
-from tests.finished_run import journal, leave_out_plots, rows
+from tests.finished_run import journal, rows
 
 
 @pytest.fixture
 def folders(tmp_path: Path) -> Path:
     return make_folders(tmp_path)
-
-
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    leave_out_plots(monkeypatch)
 
 
 class TestScore:

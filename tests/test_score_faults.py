@@ -6,9 +6,7 @@ import os
 import random
 import re
 import shutil
-import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,20 +15,16 @@ import pandas as pd
 import pytest
 import soundfile
 
+from tests import warm
 from tests.command import evalkit
 from tests.decoded_folders import FAST, RATE, failed, make_folders, score
 from tests.finished_run import journal, leave_out_plots, rows
-from tests.test_store import full_disk, held
+from tests.obstacles import full_disk, held
 
 
 @pytest.fixture
 def folders(tmp_path: Path) -> Path:
     return make_folders(tmp_path)
-
-
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    leave_out_plots(monkeypatch)
 
 
 class TestFaults:
@@ -194,35 +188,35 @@ class TestInterrupted:
         assert len(journal(small_disk / "run")) == 1 + 2 * 4
         assert kept <= 9
 
+    @pytest.mark.slow
     def test_kill_at_any_moment_changes_nothing(self, folders: Path, undrawn: None) -> None:
         assert score(folders, "--no-cache").status == 0
         expected = rows(folders / "run", "utterances").drop(columns="seconds")
         shutil.rmtree(folders / "run")
-        no_plots = "from evalkit.run import outputs; outputs.draw_plots = lambda *a: outputs.DrawnPlots((), {}); "
-        command = [
-            sys.executable, "-c", f"{no_plots}from evalkit.cli.main import main; main()",
-            "score", folders / "originals", folders / "good", folders / "bad", "--out", folders / "run", *FAST,
-        ]  # fmt: skip
+        command = ["score", folders / "originals", folders / "good", folders / "bad", "--out", folders / "run", *FAST]
         environment = os.environ | {"EVALKIT_CACHE": str(folders / "cache")}
         moments = random.Random(0)
         kills = 0
-        while kills < 20:
-            process = subprocess.Popen(
-                list(map(str, command)), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            )  # fmt: skip
-            try:
-                process.wait(moments.uniform(0.5, 3))
-            except subprocess.TimeoutExpired:
+        while kills < 12:
+            process = warm.start(score_undrawn, command, output=folders / "output", environment=environment)
+            process.join(moments.uniform(0.05, 2))
+            if process.is_alive():
                 kills += 1
+                process.kill()  # its workers end by themselves
+                process.join()
             else:
                 # It came to its end first: begin anew, with a cache or without.
+                assert process.exitcode == 0, (folders / "output").read_text()
                 shutil.rmtree(folders / "run")
                 if moments.random() < 0.5:
                     shutil.rmtree(folders / "cache")
-            if process.returncode is None:
-                os.kill(process.pid, signal.SIGKILL)  # its workers end by themselves
-            process.wait()
         assert score(folders).status == 0
         pd.testing.assert_frame_equal(rows(folders / "run", "utterances").drop(columns="seconds"), expected)
         seen = [entry["utterance_record"] for entry in journal(folders / "run")[1:]]
         assert len({(record["system"], record["utterance"]) for record in seen}) == len(seen) == 12
+
+
+def score_undrawn(arguments: list[object]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        leave_out_plots(patch)
+        assert evalkit(*arguments).status == 0

@@ -9,11 +9,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
-import numpy as np
 import pytest
 from joblib.externals.loky import get_reusable_executor
 
@@ -23,8 +22,8 @@ from evalkit.run.systems import MuLaw
 from evalkit.scoring.cache import Cache
 from evalkit.scoring.pair import Pair, Score
 from evalkit.scoring.protocol import PROTOCOLS
-from evalkit.scoring.workers import Scorer
 from tests.one_pair import score_pair
+from tests.pairs_to_score import pairs, score_pairs
 
 ROOT = Path(__file__).resolve().parents[1]
 FAKES = '''
@@ -91,20 +90,6 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         assert set(names) <= set(METRICS.names())
         yield
         get_reusable_executor(1).shutdown(wait=True, kill_workers=True)
-
-
-def pairs(*lengths: int) -> list[Pair]:
-    return [
-        Pair(f"u{number}", np.full(length, 0.5, np.float32), 16_000, np.full(length, 0.5, np.float32), 16_000)
-        for number, length in enumerate(lengths)
-    ]
-
-
-def score_pairs(
-    source: Iterable[Pair], metrics: list[str], workers: int, time_limit: float = 300, cache: Cache | None = None
-) -> Iterator[tuple[Pair, list[Score]]]:
-    scorer = Scorer(PROTOCOLS["strict"], cache, workers, time_limit=time_limit)
-    return scorer.score((pair, metrics) for pair in source)
 
 
 def values(scored: Iterator[tuple[Pair, list[Score]]]) -> dict[str, list[float | None]]:
@@ -214,7 +199,7 @@ def test_nor_does_one_at_the_last_pair(installed: None) -> None:
 def test_a_killed_run_leaves_no_process_behind(installed: None, tmp_path: Path) -> None:
     """Nor does one whose workers hold the interpreter, or wait for a pair that was half sent."""
     code = (
-        "from tests.test_scoring import *\n"
+        "from tests.pairs_to_score import *\n"
         "scored = score_pairs(pairs(10, 666, *[10**6] * 9), ['length', 'stuck'], 2, time_limit=200)\n"
         "next(scored); print('begun', flush=True); list(scored)\n"
     )

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -19,10 +16,7 @@ import pytest
 from evalkit.run.frames import read_parquet, write_parquet
 from evalkit.run.store import RunStore, StoreError, UtteranceRecord
 from evalkit.scoring.pair import Score
-
-HOLD = (
-    "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print('held', flush=True); input()"
-)
+from tests.obstacles import full_disk, held
 
 
 def record(utterance: str = "u1", value: float | None = 0.1 + 0.2, detail: str = "", key: str = "k") -> UtteranceRecord:
@@ -36,29 +30,6 @@ def record(utterance: str = "u1", value: float | None = 0.1 + 0.2, detail: str =
 
 def same(one: UtteranceRecord | None, other: UtteranceRecord) -> bool:
     return one is not None and json.dumps(one.to_json()) == json.dumps(other.to_json())
-
-
-@contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Another process holds the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-c", HOLD, str(folder / ".lock")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
-        yield
-        holder.communicate("\n")
-
-
-@contextmanager
-def full_disk(size: int) -> Iterator[None]:
-    """No file can grow beyond `size` bytes."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 class TestRecords:

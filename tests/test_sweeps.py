@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-import yaml
 
 from evalkit.sweeps.folder import Progress, SweepFolder
 from evalkit.sweeps.results import collect, read_rows
@@ -21,31 +18,16 @@ from evalkit.sweeps.schema import load_sweep
 from evalkit.sweeps.state import HEARTBEAT, LOST_AFTER, RESULT, Outcome, TrialState, read_state, trial_folder
 from evalkit.sweeps.trials import expand
 from evalkit.sweeps.work import Settings, run_trial, try_trial
+from tests import warm
 from tests.command import Outcome as Ended
-from tests.command import evalkit, write_experiment
-from tests.test_store import held
-
-SHORT = {"train.steps": 4, "train.checkpoint_every": 2, "train.log_every": 2, "metrics": ["stoi", "mel_distance"]}
-
-
-def write_sweep(folder: Path, **values: Any) -> Path:
-    write_experiment(folder / "base.yaml")
-    plain = {"bottleneck.name": "q2d2", "bottleneck.levels": [5, 5]}
-    points = [{"set": plain, "grid": {"bottleneck.tiling": ["rhombic", "hexagonal"]}}]
-    path = folder / "sweep.yaml"
-    sweep = {"name": "small", "experiment": "base.yaml", "set": SHORT, "points": points, **values}
-    path.write_text(yaml.safe_dump(sweep, sort_keys=False))
-    return path
+from tests.command import evalkit
+from tests.obstacles import held
+from tests.small_sweep import SHORT, run_trials_here, values, write_sweep
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return Settings(tmp_path / "out", "cpu", use_cache=False)
-
-
-def values(folder: Path) -> pd.DataFrame:
-    frame = read_rows(folder).utterances
-    return frame.drop(columns="detail").sort_values(["trial", "metric", "utterance"], ignore_index=True)
 
 
 class TestTrial:
@@ -115,9 +97,12 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Ended]:
     """The file of a sweep of two trials, the folder of a whole run of it, and how that ended."""
     folder = tmp_path_factory.mktemp("whole")
     path, out = write_sweep(folder), folder / "out"
-    return path, out, evalkit("sweep", path, "--out", out, "--workers", "1", "--device", "cpu", width=200)
+    with pytest.MonkeyPatch.context() as patch:
+        run_trials_here(patch)
+        return path, out, evalkit("sweep", path, "--out", out, "--device", "cpu", width=200)
 
 
+@pytest.mark.slow
 class TestCommand:
     def test_plan_writes_nothing_and_lists_every_trial(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
@@ -149,11 +134,11 @@ class TestCommand:
         assert list(rows.trials["label"]) == ["rhombic-5x2", "hexagonal-5x2"]
         assert len(rows.utterances) == 2 * 2 * 2
 
-    def test_a_failed_trial_is_told_the_others_go_on_and_the_status_is_1(self, tmp_path):
+    def test_a_failed_trial_is_told_the_others_go_on_and_the_status_is_1(self, trials_here, tmp_path):
         bottleneck = {"name": "q2d2", "tiling": "rhombic", "levels": [5, 5]}
         points = [{"list": [{"bottleneck": bottleneck | {"tiling": "round"}}, {"bottleneck": bottleneck}]}]
         path, out = write_sweep(tmp_path, points=points), tmp_path / "out"
-        outcome = evalkit("sweep", path, "--out", out, "--workers", "1", "--device", "cpu", width=300)
+        outcome = evalkit("sweep", path, "--out", out, "--device", "cpu", width=300)
         assert outcome.status == 1
         assert "FAILED: round-5x2: unknown tiling 'round'" in outcome.out
         assert outcome.out.count("done in") == 1
@@ -169,30 +154,26 @@ class TestCommand:
         path, out, _ = whole
         parts = tmp_path / "parts"
         for number in ("1/2", "2/2"):
-            outcome = evalkit("sweep", path, "--out", parts, "--shard", number, "--workers", "2", "--device", "cpu")
+            outcome = evalkit("sweep", path, "--out", parts, "--shard", number, "--workers", "1", "--device", "cpu")
             assert outcome.status == 0
         assert evalkit("sweep", "report", parts).status == 0
         pd.testing.assert_frame_equal(values(parts), values(out))
 
-    def test_a_killed_sweep_goes_on_from_its_checkpoints_with_equal_results(self, tmp_path):
+    def test_a_killed_sweep_goes_on_from_its_checkpoints_with_equal_results(self, tmp_path, monkeypatch):
         slow = SHORT | {"train.steps": 30, "train.checkpoint_every": 2}
         points = [{"list": [{"bottleneck": {"name": "q2d2", "levels": [5, 5]}}]}]
         path = write_sweep(tmp_path, set=slow, points=points)
         out, whole = tmp_path / "out", tmp_path / "whole"
-        command = [sys.executable, "-m", "evalkit", "sweep", str(path), "--out", str(out), "--workers", "1"]
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        process = subprocess.Popen([*command, "--device", "cpu"], start_new_session=True, **quiet)
-        deadline = time.monotonic() + 120
-        while not list(out.glob("trials/*/checkpoints/*/state.pt")):
-            assert process.poll() is None, "it ended before it had begun"
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        command, output = ["sweep", path, "--out", out, "--workers", 1, "--device", "cpu"], tmp_path / "output"
+        process = warm.start_evalkit(*command, output=output)
+        warm.wait_until(lambda: bool(list(out.glob("trials/*/checkpoints/*/state.pt"))), process, output)
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        process.join()
         states = [state.state for _, state in SweepFolder.read(out).states()]
         assert "done" not in states
-        for folder in (out, whole):
-            assert evalkit("sweep", path, "--out", folder, "--workers", "1", "--device", "cpu").status == 0
+        assert warm.ended(warm.start_evalkit(*command, output=output)) == 0, output.read_text()
+        run_trials_here(monkeypatch)
+        assert evalkit("sweep", path, "--out", whole, "--device", "cpu").status == 0
         pd.testing.assert_frame_equal(values(out), values(whole))
 
     @pytest.mark.parametrize(

@@ -26,7 +26,6 @@ from q2d2.checkpoints import load_codec, save_codec
 from q2d2.codec import Codec, CodecConfig
 from q2d2.tokens import (
     SUFFIXES,
-    CodecIdentity,
     Source,
     TokenError,
     Tokens,
@@ -35,20 +34,7 @@ from q2d2.tokens import (
     load_tokens,
     save_tokens,
 )
-
-CODEC = CodecIdentity("a", "ab" * 32, {"name": "q2d2", "tiling": "rhombic", "levels": [7, 7, 5, 5]})
-SOURCE = Source("höhe.flac", 44100, 4410, "cd" * 32)
-
-
-def tokens_of(frames: int = 10, **changes: Any) -> Tokens:
-    sizes = (85, 41)
-    generator = torch.Generator().manual_seed(frames)
-    codes = torch.stack([torch.randint(size, (frames,), generator=generator) for size in sizes])
-    given_: dict[str, Any] = {
-        "codes": codes, "length": frames * 12 - 5, "sample_rate": 8000, "hop_length": 12, "codebook_sizes": sizes,
-        "codec": CODEC, "source": SOURCE,
-    }  # fmt: skip
-    return Tokens(**(given_ | changes))
+from tests.small_tokens import CODEC, SOURCE, tokens_of
 
 
 def contents(tokens: Tokens) -> dict[str, Any]:
@@ -132,7 +118,7 @@ WRITE = """
 import sys
 from pathlib import Path
 from q2d2.tokens import save_tokens
-from tests.test_tokens import tokens_of
+from tests.small_tokens import tokens_of
 for name in sys.argv[1:]:
     save_tokens(Path(name), tokens_of())
 """

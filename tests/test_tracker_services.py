@@ -14,32 +14,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from numpy.typing import NDArray
 from PIL import Image
 
-from q2d2.trackers import TrackedRun, Trackers
+from q2d2.trackers import TrackedRun
 from q2d2.trackers.notes import read_notes
 from tests.recorded_tracker import events, fake_service, place_of
+from tests.sent_to_trackers import PIXELS, SAMPLES, show, tone
 
 ROOT = Path(__file__).resolve().parent.parent
 SERVICES = ("wandb", "trackio")
-SAMPLES = np.array([0.0, 0.25, -0.5, 1.5], np.float32)
-PIXELS = np.full((4, 6, 3), (200, 100, 0), np.uint8)
-
-
-def show(service: str, run: TrackedRun, samples: NDArray[np.float32] = SAMPLES) -> None:
-    """Send a number, a sound and a picture."""
-    told: list[str] = []
-    trackers = Trackers([service], run, told.append)
-    trackers.scalars({"total": 0.5}, 7)
-    trackers.audio("audio/a", samples, 16_000, 7)
-    trackers.image("codes", PIXELS, 7)
-    trackers.close()
-    assert told == []
-
-
-def tone() -> NDArray[np.float32]:
-    return (0.3 * np.sin(np.arange(1600) / 7)).astype(np.float32)
 
 
 class TestServices:
@@ -121,7 +104,7 @@ import sys
 sys.path[:] = {sys.path!r}
 from pathlib import Path
 from q2d2.trackers import TrackedRun
-from tests.test_tracker_services import show, tone
+from tests.sent_to_trackers import show, tone
 for first_step in (0, None):
     show("trackio", TrackedRun(Path({str(tmp_path)!r}), "project", "fsq", first_step=first_step), tone())
 """

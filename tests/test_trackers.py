@@ -20,7 +20,7 @@ from q2d2.trackers.notes import NOTES, Identity, read_notes, write_notes
 from q2d2.training.loop import train
 from q2d2.training.steps import Stepper
 from tests.recorded_tracker import Recorder, events, fake_service, install_recorder, place_of
-from tests.small_training import BOTTLENECKS, SHORT, SMALL, audio_folder, corpus, undisturbed_runs
+from tests.small_training import BOTTLENECKS, SHORT, SMALL, corpus
 from tests.small_training import rows as log_rows
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,13 +29,8 @@ LOGGED = list(range(2, SHORT.steps + 1, 2))
 
 
 @pytest.fixture
-def audio(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return audio_folder(tmp_path_factory)
-
-
-@pytest.fixture
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return undisturbed_runs(tmp_path_factory) / "q2d2"
+def undisturbed(undisturbed: Path) -> Path:
+    return undisturbed / "q2d2"
 
 
 @pytest.fixture

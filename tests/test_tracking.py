@@ -21,17 +21,12 @@ from evalkit.sweeps.trials import expand
 from evalkit.sweeps.work import Settings, run_trial
 from q2d2.trackers.notes import NOTES
 from tests.command import TINY, evalkit, write_experiment
-from tests.finished_run import Run, copied_run, finished_run, leave_out_plots
+from tests.finished_run import Run, copied_run, leave_out_plots
 from tests.recorded_tracker import Call, Recorder, events, install_recorder
-from tests.test_sweeps import write_sweep
+from tests.small_sweep import write_sweep
 
 CODECS = list(TINY["systems"])
 SYSTEMS = [*KNOWN_ANSWERS, *CODECS]
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return finished_run(tmp_path_factory)
 
 
 @pytest.fixture

@@ -30,23 +30,11 @@ from tests.small_training import (
     SHORT,
     SMALL,
     assert_same_run,
-    audio_folder,
     corpus,
     files_of,
     rows,
     train_one,
-    undisturbed_runs,
 )
-
-
-@pytest.fixture
-def audio(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return audio_folder(tmp_path_factory)
-
-
-@pytest.fixture
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return undisturbed_runs(tmp_path_factory)
 
 
 def test_it_learns(audio: Path, tmp_path: Path) -> None:

@@ -6,8 +6,6 @@ import dataclasses
 import itertools
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,7 @@ from evalkit.tuning.settings import Tuning, prepare
 from evalkit.tuning.space import search_space
 from evalkit.tuning.split import HELD_OUT, TRAIN
 from evalkit.tuning.study import SearchStudy, is_at_work
-from tests import small_search
+from tests import small_search, warm
 from tests.command import evalkit
 from tests.small_search import search_all
 
@@ -115,7 +113,8 @@ class TestCommand:
             "--families", "rhombic,a2", "--limit", 2, "--finalists", 1, "--seeds", 2, "--workers", 1, "--device", "cpu",
         ]  # fmt: skip
 
-    def test_search_answer_best_file_again_and_refused(self, base, recordings, tmp_path):
+    @pytest.mark.slow
+    def test_search_answer_best_file_again_and_refused(self, trials_here, base, recordings, tmp_path):
         out = tmp_path / "out"
         whole = self.arguments(base, recordings, out)
         first = evalkit(*whole, "--trials", 2)
@@ -155,21 +154,16 @@ class TestCommand:
         assert "test on   folder held-out: 2 utterances" in ran.out
         assert all(name in ran.out for name in best["systems"])
 
+    @pytest.mark.slow
     def test_killed_and_started_again_it_goes_on_with_equal_results(self, base, recordings, tmp_path):
         slow = ("train.steps=40", "train.log_every=1", "train.num_workers=0", "train.checkpoint_every=2")
         out, sets = tmp_path / "out", list(itertools.chain(*(("--set", each) for each in slow)))
         whole = self.arguments(base, recordings, out)
-        process = subprocess.Popen(
-            [sys.executable, "-m", "evalkit", *map(str, whole), *sets, "--trials", "1"],
-            start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        deadline = time.monotonic() + 120
-        while not list(out.glob("trials/*/checkpoints/*/state.pt")):
-            assert process.poll() is None, "it ended before it had begun"
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        output, deadline = tmp_path / "output", time.monotonic() + 120
+        process = warm.start_evalkit(*whole, *sets, "--trials", 1, output=output)
+        warm.wait_until(lambda: bool(list(out.glob("trials/*/checkpoints/*/state.pt"))), process, output)
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        process.join()
         (trial,) = out.glob("trials/*")
         while is_at_work(trial):  # its worker needs a moment to be gone
             assert time.monotonic() < deadline
@@ -228,7 +222,7 @@ class TestCommand:
         complaint = evalkit("tune", "--bits-per-frame", 20, "--experiment", base, *WHOLE).complaint
         assert "pip install 'codec-bottlenecks[tune]'" in complaint
 
-    def test_a_failed_trial_is_told_and_the_status_is_1(self, base, recordings, tmp_path):
+    def test_a_failed_trial_is_told_and_the_status_is_1(self, trials_here, base, recordings, tmp_path):
         broken = ("--set", "train.learning_rate=1e30", "--set", "train.gradient_clip=null")
         outcome = evalkit(*self.arguments(base, recordings, tmp_path / "out"), *broken, "--trials", 1)
         assert outcome.status == 1

@@ -24,8 +24,8 @@ from evalkit.tuning.sampler import CHANNELS_OF, FAMILY, RUNGS, distributions
 from evalkit.tuning.search import Rungs, search_once
 from evalkit.tuning.settings import Tuning
 from evalkit.tuning.study import SearchStudy
+from tests.obstacles import held
 from tests.small_search import search_all, settings_of, small_search
-from tests.test_store import held
 
 
 @pytest.fixture

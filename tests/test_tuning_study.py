@@ -19,8 +19,8 @@ from evalkit.tuning.sampler import CHANNELS_OF, FAMILY, STARTUP, UntriedTPE, dis
 from evalkit.tuning.settings import Tuning
 from evalkit.tuning.space import search_space
 from evalkit.tuning.study import SearchStudy
+from tests.obstacles import held
 from tests.small_search import small_search
-from tests.test_store import held
 
 
 @pytest.fixture
