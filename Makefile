@@ -6,10 +6,10 @@ STAMP := $(VENV)/.setup
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup quickstart test fuzz guard lint format clean
+.PHONY: help setup quickstart test test-fast fuzz guard lint format clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## create .venv and install the project into it; does nothing when that is up to date
 
@@ -36,6 +36,9 @@ quickstart: $(STAMP) ## set up, train and compare the bottlenecks on the sample 
 
 test: $(STAMP) ## run the tests, in one process a core; needs no network
 	@$(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist worksteal
+
+test-fast: $(STAMP) ## run all but the slow tests
+	@$(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist worksteal -m 'not slow'
 
 fuzz: $(STAMP) ## damage every kind of file that is read, and count what goes wrong; some minutes
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz
